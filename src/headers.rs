@@ -1,0 +1,69 @@
+//! The headers of one request, as the proxy hands them over: pairs of bytes, in order, repeats included.
+
+use std::borrow::Cow;
+
+/// Header names and values. Names are lower case, as Envoy keeps them; pseudo headers (`:path`) are among them.
+#[derive(Clone, Debug, Default)]
+pub struct Headers<'a> {
+    pairs: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> Headers<'a> {
+    /// Headers of these pairs, names in lower case.
+    #[must_use]
+    pub fn new(pairs: Vec<(&'a [u8], &'a [u8])>) -> Headers<'a> {
+        Headers { pairs }
+    }
+
+    /// Every name and value, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + '_ {
+        self.pairs.iter().copied()
+    }
+
+    /// How often `name` (lower case) stands there.
+    #[must_use]
+    pub fn count(&self, name: &str) -> usize {
+        self.values(name).count()
+    }
+
+    /// The value of `name` (lower case): of a repeated header all values joined by `,` as Envoy's matchers do, of
+    /// repeated `cookie` headers by `; `.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut values = self.values(name);
+        let first = values.next()?;
+        let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+        let glue: &[u8] = if name == "cookie" { b"; " } else { b"," };
+        let mut joined = first.to_vec();
+        for value in std::iter::once(second).chain(values) {
+            joined.extend_from_slice(glue);
+            joined.extend_from_slice(value);
+        }
+        Some(Cow::Owned(joined))
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.pairs.iter().filter(move |(n, _)| *n == name.as_bytes()).map(|(_, value)| *value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_values_are_joined_in_order() {
+        let headers = Headers::new(vec![
+            (b"x-a", b"1"),
+            (b"cookie", b"a=1"),
+            (b"x-a", b""),
+            (b"x-a", b"\xff"),
+            (b"cookie", b"b=2"),
+        ]);
+        for (name, expected) in
+            [("x-a", Some(&b"1,,\xff"[..])), ("cookie", Some(b"a=1; b=2")), ("x-b", None), ("x", None)]
+        {
+            assert_eq!(headers.value(name).as_deref(), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! What the JSON of a policy and of a plugin configuration may look like: shapes only, no logic.
+//!
+//! Every type refuses members that it does not know. What the values must be is said by the compiled types, which are
+//! made from these. `null` is a value like any other and stands for an absent member nowhere but in flags.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::json::Json;
+
+/// An object whose members are names: in document order, and with the names that stand twice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entries<T>(pub Vec<(Box<str>, T)>);
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Entries(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
+            type Value = Entries<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Entries<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = members.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+/// A number as it is written, so that percentages never go through a float.
+#[derive(Clone, Debug)]
+pub struct Number(pub Box<RawValue>);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Number)
+    }
+}
+
+/// For an optional member: where it stands, it must be a `T`; `null` is not "absent".
+fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A targeting key: where it comes from, and whether a missing one is minted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Sources in order: the first that is present and not empty wins.
+    pub from: Vec<Source>,
+    /// Draw an id, and keep it in a cookie, where no source has one.
+    #[serde(default, deserialize_with = "some")]
+    pub mint: Option<Mint>,
+}
+
+/// The cookie that keeps a minted id.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mint {
+    /// Its name.
+    pub cookie: String,
+    /// How long browsers keep it.
+    pub max_age: String,
+}
+
+/// Where a value comes from: exactly one member.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Source {
+    /// A request header.
+    #[serde(deserialize_with = "some")]
+    pub header: Option<String>,
+    /// A cookie.
+    #[serde(deserialize_with = "some")]
+    pub cookie: Option<String>,
+    /// A query parameter.
+    #[serde(deserialize_with = "some")]
+    pub query: Option<String>,
+    /// Dynamic metadata: the filter's namespace, then the way down.
+    #[serde(deserialize_with = "some")]
+    pub metadata: Option<Vec<String>>,
+    /// A property (an Envoy attribute), name by name.
+    #[serde(deserialize_with = "some")]
+    pub property: Option<Vec<String>>,
+    /// A filter state object.
+    #[serde(deserialize_with = "some")]
+    pub filter_state: Option<String>,
+}
+
+/// A layer: rollouts in slices of it never meet in a user.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// The targeting key that is hashed.
+    pub key: String,
+}
+
+/// Keys that are kept out of every canary and experiment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holdout {
+    /// Its name, and what is hashed with the key.
+    pub name: String,
+    /// The targeting key that is hashed.
+    pub key: String,
+    /// How many.
+    pub percent: Number,
+}
+
+/// One named decision about which version answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollout {
+    /// Its name.
+    pub name: String,
+    /// Whether anybody is elsewhere than at `default`.
+    #[serde(default)]
+    pub state: State,
+    /// Hosts; none matches all.
+    #[serde(default)]
+    pub hostnames: Vec<String>,
+    /// Alternatives; none matches all.
+    #[serde(default)]
+    pub matches: Vec<Match>,
+    /// The targeting key.
+    #[serde(default, deserialize_with = "some")]
+    pub key: Option<String>,
+    /// Who is eligible.
+    #[serde(default, deserialize_with = "some")]
+    pub when: Option<Json>,
+    /// What a variant does, by name.
+    pub variants: Entries<Variant>,
+    /// The variant of everyone who is not elsewhere.
+    pub default: String,
+    /// How the split moves with time.
+    pub strategy: Strategy,
+    /// Who gets a variant whatever the split says.
+    #[serde(default)]
+    pub force: Vec<Force>,
+    /// Replaces the name in the hash.
+    #[serde(default, deserialize_with = "some")]
+    pub seed: Option<String>,
+    /// The part of a layer that this rollout has.
+    #[serde(default, deserialize_with = "some")]
+    pub layer: Option<Slice>,
+    /// Whether holdouts concern this canary.
+    #[serde(default, deserialize_with = "some")]
+    pub holdout: Option<bool>,
+    /// The guard, by shape only.
+    #[serde(default, deserialize_with = "some")]
+    pub guard: Option<Json>,
+    /// The shadow, by shape only.
+    #[serde(default, deserialize_with = "some")]
+    pub shadow: Option<Json>,
+}
+
+/// Whether a rollout or a flag is evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// It is.
+    #[default]
+    Enabled,
+    /// It is not.
+    Disabled,
+}
+
+/// What requests a rollout is about, as in the Gateway API's `HTTPRouteMatch`: all members must hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Match {
+    /// The path.
+    #[serde(deserialize_with = "some")]
+    pub path: Option<PathMatch>,
+    /// The method.
+    #[serde(deserialize_with = "some")]
+    pub method: Option<String>,
+    /// Headers.
+    pub headers: Vec<ValueMatch>,
+    /// Query parameters.
+    pub query_params: Vec<ValueMatch>,
+}
+
+/// How a path is matched.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathMatch {
+    /// In which way.
+    #[serde(rename = "type", default)]
+    pub kind: PathMatchType,
+    /// What is matched; `/` when absent.
+    #[serde(default, deserialize_with = "some")]
+    pub value: Option<String>,
+}
+
+/// The Gateway API's path match types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum PathMatchType {
+    /// The whole path.
+    Exact,
+    /// Whole segments from the start.
+    #[default]
+    PathPrefix,
+    /// A regular expression over the whole path.
+    RegularExpression,
+}
+
+/// How a header or a query parameter is matched.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueMatch {
+    /// In which way.
+    #[serde(rename = "type", default)]
+    pub kind: ValueMatchType,
+    /// Of which header or parameter.
+    pub name: String,
+    /// The value or pattern.
+    pub value: String,
+}
+
+/// The Gateway API's match types of headers and query parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ValueMatchType {
+    /// The whole value.
+    #[default]
+    Exact,
+    /// A regular expression over the whole value.
+    RegularExpression,
+}
+
+/// What a variant does to a request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Variant {
+    /// The cluster that answers.
+    #[serde(deserialize_with = "some")]
+    pub cluster: Option<String>,
+    /// Request headers that are set.
+    pub headers: Entries<String>,
+}
+
+/// Who gets a variant whatever the split says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Force {
+    /// The condition.
+    pub when: Json,
+    /// The variant.
+    pub variant: String,
+}
+
+/// The part of a layer that a rollout has: keys from `from` up to, not including, `to` percent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slice {
+    /// The layer.
+    pub name: String,
+    /// The lower end.
+    pub from: Number,
+    /// The upper end.
+    pub to: Number,
+}
+
+/// How the split moves with time: exactly one member.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Strategy {
+    /// A growing share for one variant.
+    #[serde(deserialize_with = "some")]
+    pub canary: Option<Canary>,
+    /// All for one variant, then all for another.
+    #[serde(deserialize_with = "some")]
+    pub blue_green: Option<BlueGreen>,
+    /// Proxy instances move over batch by batch.
+    #[serde(deserialize_with = "some")]
+    pub rolling: Option<Rolling>,
+    /// A fixed split.
+    #[serde(deserialize_with = "some")]
+    pub ab: Option<Ab>,
+    /// Nobody but by pass or `force`.
+    #[serde(deserialize_with = "some")]
+    pub dark: Option<Dark>,
+}
+
+/// `percent`, or `start` and `steps`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// The variant that grows.
+    pub variant: String,
+    /// Its share, turned by hand.
+    #[serde(default, deserialize_with = "some")]
+    pub percent: Option<Number>,
+    /// When the first step begins.
+    #[serde(default, deserialize_with = "some")]
+    pub start: Option<String>,
+    /// Its shares by the clock.
+    #[serde(default, deserialize_with = "some")]
+    pub steps: Option<Vec<Step>>,
+}
+
+/// One step of a canary.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The share.
+    pub percent: Number,
+    /// How long; absent on the last.
+    #[serde(default, deserialize_with = "some")]
+    pub hold: Option<String>,
+}
+
+/// Before `at` `previous`, from then on `active`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlueGreen {
+    /// The new variant.
+    pub active: String,
+    /// The old one.
+    pub previous: String,
+    /// When; absent: since ever.
+    #[serde(default, deserialize_with = "some")]
+    pub at: Option<String>,
+}
+
+/// Batch `i` of `batches` moves at `start` + `i` · `every`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rolling {
+    /// The variant to which instances move.
+    pub variant: String,
+    /// When the first batch moves.
+    pub start: String,
+    /// How many batches.
+    pub batches: u64,
+    /// How long between two of them.
+    pub every: String,
+}
+
+/// A fixed split between `start` and `end`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ab {
+    /// The shares.
+    pub split: Vec<Share>,
+    /// From when, inclusive.
+    #[serde(default, deserialize_with = "some")]
+    pub start: Option<String>,
+    /// Until when, exclusive.
+    #[serde(default, deserialize_with = "some")]
+    pub end: Option<String>,
+}
+
+/// A variant's share.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// The variant.
+    pub variant: String,
+    /// How much of the split.
+    pub percent: Number,
+}
+
+/// A variant that only passes and `force` reach.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dark {
+    /// The variant.
+    pub variant: String,
+}
