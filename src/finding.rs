@@ -172,8 +172,24 @@ pub struct Findings {
 
 impl Findings {
     /// Takes down that `problem` is at `place`.
+    ///
+    /// Beyond a thousand nobody reads on, and a hostile document could be made of nothing else.
     pub fn report(&mut self, place: &Path<'_>, problem: Problem) {
+        const MOST: usize = 1_000;
+        if self.found.len() >= MOST {
+            return;
+        }
         self.found.push(Finding { place: place.to_string(), problem });
+    }
+
+    /// Takes over what was found in a document that stands at `place` of this one.
+    pub fn adopt(&mut self, place: &Path<'_>, found: Vec<Finding>) {
+        for Finding { place: inner, problem } in found {
+            match inner.as_str() {
+                "" => self.report(place, problem),
+                inner => self.report(&place.field(inner), problem),
+            }
+        }
     }
 
     /// Whether nothing was found: the document can be taken.

@@ -383,3 +383,114 @@ pub struct Dark {
     /// The variant.
     pub variant: String,
 }
+
+/// Which of flagd's arithmetics `fractional` uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fractional {
+    /// That of flagd.
+    V2,
+    /// That of its later libraries.
+    V3,
+}
+
+/// A flag, by its shape. Members that stand here for nobody are flagd's to add.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flag {
+    /// Its name, where flags are an array.
+    #[serde(default, deserialize_with = "some")]
+    pub key: Option<String>,
+    /// Whether it is evaluated.
+    pub state: State,
+    /// Its values by name.
+    pub variants: Entries<Box<RawValue>>,
+    /// The variant where targeting names none; `null` and absent: the caller's own default.
+    #[serde(default)]
+    pub default_variant: Option<String>,
+    /// Which variant.
+    #[serde(default)]
+    pub targeting: Option<Json>,
+    /// What is told about it.
+    #[serde(default, deserialize_with = "some")]
+    pub metadata: Option<Entries<Json>>,
+}
+
+/// The plugin configuration.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Plugin {
+    /// What tells policies of one process apart.
+    #[serde(deserialize_with = "some")]
+    pub name: Option<String>,
+    /// Where policies come from.
+    #[serde(deserialize_with = "some")]
+    pub source: Option<PluginSource>,
+    /// A policy that is in force until the first fetch, or for good.
+    #[serde(deserialize_with = "some")]
+    pub policy: Option<Box<RawValue>>,
+    /// Whether requests are believed.
+    #[serde(deserialize_with = "some")]
+    pub trust: Option<Trust>,
+    /// Where policies may route to.
+    #[serde(deserialize_with = "some")]
+    pub clusters: Option<Vec<String>>,
+    /// Who signs policies.
+    #[serde(deserialize_with = "some")]
+    pub verify: Option<Vec<Verify>>,
+    /// Who signs passes.
+    pub pass_keys: Vec<PassKey>,
+    /// OFREP, by shape only.
+    #[serde(deserialize_with = "some")]
+    pub ofrep: Option<Json>,
+}
+
+/// The config cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PluginSource {
+    /// Envoy's name of it.
+    pub cluster: String,
+    /// The host that is asked for; the cluster's name where absent.
+    #[serde(default, deserialize_with = "some")]
+    pub authority: Option<String>,
+    /// The path of the policy.
+    pub path: String,
+    /// How often it is asked for.
+    #[serde(default, deserialize_with = "some")]
+    pub poll: Option<String>,
+    /// How long the server may wait for news, in whole seconds.
+    #[serde(default, deserialize_with = "some")]
+    pub wait: Option<String>,
+    /// How long an answer may take beyond `wait`.
+    #[serde(default, deserialize_with = "some")]
+    pub timeout: Option<String>,
+}
+
+/// Whether requests are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trust {
+    /// No.
+    Edge,
+    /// Yes.
+    Mesh,
+}
+
+/// A key that signs policies.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// Its name.
+    pub kid: String,
+    /// The public key, in base64url.
+    pub ed25519: String,
+}
+
+/// A key that signs passes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassKey {
+    /// The environment variable that holds it.
+    pub env: String,
+}

@@ -1,0 +1,212 @@
+//! The plugin configuration, compiled.
+
+use std::rc::Rc;
+
+use crate::decide::Trust;
+use crate::finding::{Finding, Findings, Path, Problem};
+use crate::moment;
+use crate::policy::shape::Piece;
+use crate::policy::{Clusters, Policy, check_name};
+use crate::wire;
+
+/// The longest that any of the durations may be, in milliseconds: a day.
+const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// What the plugin is told by the listener that it runs in.
+#[derive(Debug)]
+pub struct Configuration {
+    /// What tells policies of one process apart.
+    pub name: Box<str>,
+    /// Where policies come from.
+    pub source: Option<Source>,
+    /// The inline policy.
+    pub policy: Option<Rc<Policy>>,
+    /// Whether requests are believed.
+    pub trust: Trust,
+    /// Where policies may route to.
+    pub clusters: Clusters,
+    /// Whether only signed policies are taken.
+    pub verify: bool,
+    /// The environment variables that hold the keys of passes.
+    pub pass_keys: Vec<Box<str>>,
+}
+
+/// The config cluster, and how it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Envoy's name of it.
+    pub cluster: Box<str>,
+    /// The host that is asked for.
+    pub authority: Box<str>,
+    /// The path of the policy.
+    pub path: Box<str>,
+    /// How often it is asked for, in milliseconds.
+    pub poll_ms: u64,
+    /// How long the server may wait for news, in seconds; 0: it answers at once.
+    pub wait_s: u64,
+    /// How long an answer may take beyond the wait, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Default for Configuration {
+    /// What a refused configuration acts as.
+    fn default() -> Self {
+        Configuration {
+            name: "default".into(),
+            source: None,
+            policy: None,
+            trust: Trust::Edge,
+            clusters: Clusters::default(),
+            verify: false,
+            pass_keys: Vec::new(),
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads a plugin configuration; nothing at all reads as `{}`.
+    ///
+    /// # Errors
+    /// What is wrong with it, the inline policy included.
+    pub fn parse(text: &[u8]) -> Result<Configuration, Vec<Finding>> {
+        let mut findings = Findings::default();
+        let text = if text.trim_ascii().is_empty() { b"{}" } else { text };
+        let compiled = Piece::whole(text)
+            .read::<wire::Plugin>(&Path::Root, &mut findings)
+            .and_then(|wire| compile(&wire, &mut findings));
+        match (compiled, findings.is_empty()) {
+            (Some(configuration), true) => Ok(configuration),
+            _ => Err(findings.into_vec()),
+        }
+    }
+}
+
+fn compile(wire: &wire::Plugin, findings: &mut Findings) -> Option<Configuration> {
+    let mut configuration = Configuration::default();
+    if let Some(name) = &wire.name {
+        check_name(name, &Path::Root.field("name"), findings);
+        configuration.name = name.as_str().into();
+    }
+    if wire.ofrep.is_some() {
+        findings.report(&Path::Root.field("ofrep"), Problem::NotSupportedYet);
+    }
+    if wire.trust == Some(wire::Trust::Mesh) {
+        configuration.trust = Trust::Mesh;
+    }
+    if let Some(clusters) = &wire.clusters {
+        configuration.clusters = Clusters::matching(clusters.iter().map(|it| it.as_str().into()).collect());
+    }
+    configuration.verify = wire.verify.is_some();
+    configuration.pass_keys = wire.pass_keys.iter().map(|key| key.env.as_str().into()).collect();
+    if let Some(source) = &wire.source {
+        configuration.source = Some(self::source(source, &Path::Root.field("source"), findings)?);
+    }
+    if let Some(policy) = &wire.policy {
+        match Policy::parse(policy.get().as_bytes(), &configuration.clusters) {
+            Ok(policy) => configuration.policy = Some(Rc::new(policy)),
+            Err(found) => findings.adopt(&Path::Root.field("policy"), found),
+        }
+    }
+    Some(configuration)
+}
+
+fn source(source: &wire::PluginSource, place: &Path<'_>, findings: &mut Findings) -> Option<Source> {
+    let visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    let authority = source.authority.as_ref().unwrap_or(&source.cluster);
+    for (member, value) in [("cluster", &source.cluster), ("authority", authority)] {
+        if !visible(value) {
+            let problem = Problem::expected("visible ASCII, not empty", format_args!("\"{value}\""));
+            findings.report(&place.field(member), problem);
+        }
+    }
+    if !visible(&source.path) || !source.path.starts_with('/') {
+        let problem = Problem::expected("a path that starts with `/`", format_args!("\"{}\"", source.path));
+        findings.report(&place.field("path"), problem);
+    }
+    let poll_ms = duration(source.poll.as_deref(), 5_000, 1, &place.field("poll"), findings);
+    let wait_ms = duration(source.wait.as_deref(), 0, 0, &place.field("wait"), findings);
+    let timeout_ms = duration(source.timeout.as_deref(), 2_000, 1, &place.field("timeout"), findings);
+    let wait_ms = wait_ms?;
+    if wait_ms % 1_000 != 0 {
+        let found = source.wait.as_deref().unwrap_or_default();
+        findings.report(&place.field("wait"), Problem::expected("whole seconds", found));
+    }
+    Some(Source {
+        cluster: source.cluster.as_str().into(),
+        authority: authority.as_str().into(),
+        path: source.path.as_str().into(),
+        poll_ms: poll_ms?,
+        wait_s: wait_ms / 1_000,
+        timeout_ms: timeout_ms?,
+    })
+}
+
+/// A duration in milliseconds, from `least_ms` to a day.
+fn duration(
+    text: Option<&str>,
+    default_ms: u64,
+    least_ms: u64,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<u64> {
+    let Some(text) = text else { return Some(default_ms) };
+    match moment::duration_ms(text) {
+        Ok(ms) if (least_ms..=LONGEST_MS).contains(&ms) => return Some(ms),
+        Ok(_) => {
+            let expected = if least_ms == 0 { "at most 1d" } else { "above 0, at most 1d" };
+            findings.report(place, Problem::expected(expected, text));
+        }
+        Err(problem) => findings.report(place, problem),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_and_an_empty_object_are_the_defaults() {
+        for text in ["", " ", "{}"] {
+            let configuration = Configuration::parse(text.as_bytes()).unwrap();
+            assert_eq!(&*configuration.name, "default", "{text:?}");
+            assert_eq!(configuration.trust, Trust::Edge);
+            assert!(configuration.source.is_none() && configuration.policy.is_none());
+        }
+    }
+
+    #[test]
+    fn a_source_has_defaults() {
+        let text = br#"{"source": {"cluster": "config", "path": "/shop.json"}}"#;
+        let source = Configuration::parse(text).unwrap().source.unwrap();
+        let expected = Source {
+            cluster: "config".into(),
+            authority: "config".into(),
+            path: "/shop.json".into(),
+            poll_ms: 5_000,
+            wait_s: 0,
+            timeout_ms: 2_000,
+        };
+        assert_eq!(source, expected);
+    }
+
+    #[test]
+    fn refusals_name_the_place_and_the_problem() {
+        for (text, refusal) in [
+            ("[]", "document: expected an object, found an array"),
+            (r#"{"nam": "a"}"#, "nam: unknown member, expected `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `ofrep`"),
+            (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
+            (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
+            (r#"{"ofrep": {"prefix": "/ofrep/v1"}}"#, "ofrep: not supported yet"),
+            (r#"{"source": {"cluster": "c"}}"#, "source: missing member `path`"),
+            (r#"{"source": {"cluster": "c", "path": "x"}}"#, "source.path: expected a path that starts with `/`, found \"x\""),
+            (r#"{"source": {"cluster": "c", "path": "/x", "poll": "0s"}}"#, "source.poll: expected above 0, at most 1d, found 0s"),
+            (r#"{"source": {"cluster": "c", "path": "/x", "wait": "1500ms"}}"#, "source.wait: expected whole seconds, found 1500ms"),
+            (r#"{"policy": {"revision": -1}}"#, "policy.revision: expected a whole number, found -1"),
+            (r#"{"policy": []}"#, "policy: expected an object at line 1 column 1"),
+        ] {
+            let found = Configuration::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(found.first().unwrap().to_string(), refusal, "{text}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Decides, for one request, which variant of each rollout it gets, and why.
+//!
+//! There is one evaluator: the plugin, the command and the tests all call [`decide`]. It knows no proxy: what a request
+//! holds is read through [`Request`], what only the host knows through [`Proxy`], lazily. A decision cannot fail.
+
+mod values;
+
+use std::fmt;
+
+use crate::baggage;
+use crate::bucket::Bucket;
+use crate::headers::Headers;
+use crate::logic::Condition;
+use crate::matches::Target;
+use crate::pass::Passes;
+use crate::policy::{KeyId, Policy, Rollout, RolloutId, TargetingKey};
+use crate::schedule::{Split, VariantId};
+
+pub use values::{Minted, Values};
+
+/// Whether what the request says of earlier decisions is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// No: requests come from outside.
+    #[default]
+    Edge,
+    /// Yes: requests come from proxies that decide as this one does.
+    Mesh,
+}
+
+/// What only the host of the engine knows. Asked only when something depends on it.
+pub trait Proxy {
+    /// The property of that name, as bytes; `None` where there is none.
+    fn property(&self, path: &[Box<str>]) -> Option<Vec<u8>>;
+    /// The address of the client, after the proxy's own rule for trusted hops, with its port.
+    fn client_address(&self) -> Option<Vec<u8>>;
+    /// The wall clock, in unix milliseconds.
+    fn now_ms(&self) -> i64;
+    /// A fresh random id of at most 64 visible ASCII characters that may stand in a cookie.
+    fn draw_id(&self) -> String;
+}
+
+/// The proxy that decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: Option<Box<str>>,
+    /// The region that it runs in.
+    pub region: Option<Box<str>>,
+    /// The zone that it runs in.
+    pub zone: Option<Box<str>>,
+}
+
+/// One request.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Its headers, as they came.
+    pub headers: &'a Headers<'a>,
+    /// The passes that it carries.
+    pub passes: &'a Passes<'a>,
+    /// Whether it is believed.
+    pub trust: Trust,
+    /// The proxy that decides.
+    pub node: &'a Node,
+    /// What only the host knows.
+    pub proxy: &'a dyn Proxy,
+}
+
+/// Why a request got its variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The rollout is switched off.
+    Disabled,
+    /// A pass or a `force` entry.
+    TargetingMatch,
+    /// A decision of an earlier hop.
+    Followed,
+    /// `when` is not met, or there is no targeting key.
+    Default,
+    /// The key is held out.
+    Holdout,
+    /// The key is outside the rollout's slice of its layer.
+    Layer,
+    /// One variant has all of the split.
+    Static,
+    /// The bucket of the key.
+    Split,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Reason; 8] = [
+        Reason::Disabled,
+        Reason::TargetingMatch,
+        Reason::Followed,
+        Reason::Default,
+        Reason::Holdout,
+        Reason::Layer,
+        Reason::Static,
+        Reason::Split,
+    ];
+
+    /// Its name in headers, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Disabled => "DISABLED",
+            Reason::TargetingMatch => "TARGETING_MATCH",
+            Reason::Followed => "FOLLOWED",
+            Reason::Default => "DEFAULT",
+            Reason::Holdout => "HOLDOUT",
+            Reason::Layer => "LAYER",
+            Reason::Static => "STATIC",
+            Reason::Split => "SPLIT",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which variant of a rollout a request gets, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// Its variant.
+    pub variant: VariantId,
+    /// Why.
+    pub reason: Reason,
+    /// Where the key lies in the split, where that was asked.
+    pub bucket: Option<Bucket>,
+    /// Whether the rollout matches the request; otherwise the decision is only handed on.
+    pub applies: bool,
+}
+
+/// All decisions for one request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// One for each rollout that applies, in order of precedence, then those that are handed on.
+    pub list: Vec<Decision>,
+    /// The ids that were drawn, each to be kept in a cookie.
+    pub minted: Vec<Minted>,
+}
+
+/// Decides for `request` under `policy`.
+#[must_use]
+pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
+    let values = Values::new(policy, request);
+    let followed = match request.trust {
+        Trust::Edge => Vec::new(),
+        Trust::Mesh => followed(policy, request.headers),
+    };
+    let deciding = Deciding { policy, values: &values, followed: &followed };
+    let mut applying = Vec::new();
+    let target = Target {
+        host: values.host(),
+        path: values.path(),
+        method: values.method(),
+        headers: request.headers,
+        query: &|name| values.query(name),
+    };
+    policy.index().find(&target, &mut applying);
+    let applies = applying.iter().filter_map(|id| deciding.applying(*id));
+    let handed_on = followed.iter().filter(|(id, _)| !applying.contains(id));
+    let list = applies.chain(handed_on.filter_map(|(id, _)| deciding.handed_on(*id))).collect();
+    Decisions { list, minted: values.into_minted() }
+}
+
+/// The decisions of earlier hops, by rollout: `baggage` says them, else the rollout's own header.
+fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId)> {
+    let mut followed: Vec<(RolloutId, VariantId)> = Vec::new();
+    let mut follow = |rollout: &[u8], variant: &[u8]| {
+        let (Ok(rollout), Ok(variant)) = (str::from_utf8(rollout), str::from_utf8(variant)) else { return };
+        let Some((id, rollout)) = policy.rollout_named(rollout) else { return };
+        let Some(variant) = rollout.variant_named(variant) else { return };
+        if !followed.iter().any(|(earlier, _)| *earlier == id) {
+            followed.push((id, variant));
+        }
+    };
+    if let Some(baggage) = headers.value("baggage") {
+        for (rollout, variant) in baggage::decisions(&baggage) {
+            follow(rollout, variant);
+        }
+    }
+    for (name, value) in headers.iter() {
+        if let Some(rollout) = name.strip_prefix(b"x-mulkko-") {
+            follow(rollout, value);
+        }
+    }
+    followed.sort_unstable_by_key(|(id, _)| *id);
+    followed
+}
+
+/// What the decisions for one request share.
+struct Deciding<'a> {
+    policy: &'a Policy,
+    values: &'a Values<'a>,
+    followed: &'a [(RolloutId, VariantId)],
+}
+
+impl Deciding<'_> {
+    /// A rollout that matches the request.
+    fn applying(&self, id: RolloutId) -> Option<Decision> {
+        let rollout = self.policy.rollout(id)?;
+        let (variant, reason, bucket) = self.variant(id, rollout);
+        Some(Decision { rollout: id, variant, reason, bucket, applies: true })
+    }
+
+    /// A rollout that does not match the request, but that an earlier hop decided.
+    fn handed_on(&self, id: RolloutId) -> Option<Decision> {
+        let rollout = self.policy.rollout(id)?;
+        let (variant, reason) = match self.followed(id) {
+            Some(variant) if rollout.enabled => (variant, Reason::Followed),
+            _ => (rollout.default, Reason::Disabled),
+        };
+        Some(Decision { rollout: id, variant, reason, bucket: None, applies: false })
+    }
+
+    /// The steps of a decision, in the order in which they are taken.
+    fn variant(&self, id: RolloutId, rollout: &Rollout) -> (VariantId, Reason, Option<Bucket>) {
+        let default = |reason| (rollout.default, reason, None);
+        if !rollout.enabled {
+            return default(Reason::Disabled);
+        }
+        if let Some(variant) = self.passed(rollout) {
+            return (variant, Reason::TargetingMatch, None);
+        }
+        if let Some(variant) = self.followed(id) {
+            return (variant, Reason::Followed, None);
+        }
+        let mut force = rollout.force.iter();
+        if let Some((_, variant)) = force.find(|(when, _)| self.holds(when, rollout)) {
+            return (*variant, Reason::TargetingMatch, None);
+        }
+        if rollout.when.as_ref().is_some_and(|when| !self.holds(when, rollout)) {
+            return default(Reason::Default);
+        }
+        if rollout.held_out && self.is_held_out() {
+            return default(Reason::Holdout);
+        }
+        if !self.is_in_slice(rollout) {
+            return default(Reason::Layer);
+        }
+        let now_ms = if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() };
+        let split = rollout.schedule.at(now_ms);
+        if let Split::Whole(variant) = split {
+            return (variant, Reason::Static, None);
+        }
+        let Some(key) = self.key_to_hash(rollout) else { return default(Reason::Default) };
+        let bucket = rollout.seed.bucket(key);
+        (split.variant(bucket), Reason::Split, Some(bucket))
+    }
+
+    fn passed(&self, rollout: &Rollout) -> Option<VariantId> {
+        self.values.passes().variant(&rollout.name).and_then(|name| rollout.variant_named(name))
+    }
+
+    fn followed(&self, id: RolloutId) -> Option<VariantId> {
+        self.followed.iter().find(|(rollout, _)| *rollout == id).map(|(_, variant)| *variant)
+    }
+
+    fn holds(&self, condition: &Condition, rollout: &Rollout) -> bool {
+        condition.holds(&self.policy.library, &self.values.seen_with(rollout.key))
+    }
+
+    /// A holdout whose key the request lacks holds nobody.
+    fn is_held_out(&self) -> bool {
+        self.policy.holdouts.iter().any(|holdout| {
+            let key = self.values.key_or_mint(holdout.key);
+            key.is_some_and(|key| holdout.seed.bucket(key).is_below(holdout.end))
+        })
+    }
+
+    /// A request without the layer's key is in no slice of it.
+    fn is_in_slice(&self, rollout: &Rollout) -> bool {
+        rollout.slice.as_ref().is_none_or(|slice| {
+            self.values.key_or_mint(slice.key).is_some_and(|key| {
+                let bucket = slice.seed.bucket(key);
+                bucket.is_below(slice.to) && !bucket.is_below(slice.from)
+            })
+        })
+    }
+
+    fn key_to_hash(&self, rollout: &Rollout) -> Option<&[u8]> {
+        match rollout.key {
+            TargetingKey::None => None,
+            TargetingKey::Key(id) => self.values.key_or_mint(id),
+            TargetingKey::Node => self.values.node_id(),
+        }
+    }
+}
+

@@ -1,0 +1,254 @@
+//! What a request holds, looked up when it is asked for and at most once.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use crate::authority;
+use crate::cookie;
+use crate::decide::{Request, Trust};
+use crate::logic::{Data, Value, Var};
+use crate::pass::Passes;
+use crate::policy::{Key, KeyId, Policy, Source, TargetingKey};
+use crate::query;
+
+/// The longest targeting key in bytes; a longer one counts as absent.
+const MAX_KEY_BYTES: usize = 1_024;
+
+/// An id that was drawn for this request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Minted {
+    /// The key that it is.
+    pub key: KeyId,
+    /// The id.
+    pub id: Box<str>,
+}
+
+/// The values of one request under one policy.
+pub struct Values<'a> {
+    policy: &'a Policy,
+    request: Request<'a>,
+    host: Option<Cow<'a, str>>,
+    path: &'a [u8],
+    query: &'a [u8],
+    now_ms: OnceCell<i64>,
+    cookies: OnceCell<Option<Cow<'a, [u8]>>>,
+    client_ip: OnceCell<Option<Box<str>>>,
+    attributes: Box<[OnceCell<Option<Cow<'a, [u8]>>>]>,
+    keys: Box<[KeyCell<'a>]>,
+}
+
+/// A targeting key of the request: as it came, and as it was minted.
+#[derive(Default)]
+struct KeyCell<'a> {
+    found: OnceCell<Option<Cow<'a, [u8]>>>,
+    minted: OnceCell<Option<Box<str>>>,
+}
+
+impl<'a> Values<'a> {
+    /// The values of `request`. Nothing is looked up yet but its first line.
+    #[must_use]
+    pub fn new(policy: &'a Policy, request: Request<'a>) -> Values<'a> {
+        let first = |name: &[u8]| request.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
+        let (path, query) = authority::path(first(b":path").unwrap_or_default());
+        Values {
+            policy,
+            request,
+            host: first(b":authority").and_then(authority::host),
+            path,
+            query,
+            now_ms: OnceCell::new(),
+            cookies: OnceCell::new(),
+            client_ip: OnceCell::new(),
+            attributes: cells(policy.attributes.len()),
+            keys: cells(policy.keys.len()),
+        }
+    }
+
+    /// The host that hostnames are compared with.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The path that matches are compared with.
+    #[must_use]
+    pub fn path(&self) -> &'a [u8] {
+        self.path
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &'a [u8] {
+        let mut headers = self.request.headers.iter();
+        headers.find(|(name, _)| *name == b":method").map_or(b"", |(_, value)| value)
+    }
+
+    /// The query parameter `name`.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        query::find(self.query, name)
+    }
+
+    /// The instant of this request: one for all its decisions.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        *self.now_ms.get_or_init(|| self.request.proxy.now_ms())
+    }
+
+    /// The passes.
+    #[must_use]
+    pub fn passes(&self) -> &'a Passes<'a> {
+        self.request.passes
+    }
+
+    /// The id of the proxy that decides.
+    #[must_use]
+    pub fn node_id(&self) -> Option<&[u8]> {
+        self.request.node.id.as_deref().map(str::as_bytes)
+    }
+
+    /// The targeting key; drawn now where the request has none, the key is minted, and the request comes from outside.
+    #[must_use]
+    pub fn key_or_mint(&self, id: KeyId) -> Option<&[u8]> {
+        if let Some(key) = self.key(id) {
+            return Some(key);
+        }
+        let cell = self.keys.get(id.0)?;
+        let minted = cell.minted.get_or_init(|| {
+            let mint = self.policy.keys.get(id.0)?.mint.as_ref();
+            mint.filter(|_| self.request.trust == Trust::Edge).map(|_| self.request.proxy.draw_id().into())
+        });
+        minted.as_deref().map(str::as_bytes)
+    }
+
+    /// The targeting key, if the request has it or it was minted already.
+    fn key(&self, id: KeyId) -> Option<&[u8]> {
+        let cell = self.keys.get(id.0)?;
+        if let Some(Some(minted)) = cell.minted.get() {
+            return Some(minted.as_bytes());
+        }
+        let found = cell.found.get_or_init(|| {
+            let key = self.policy.keys.get(id.0)?;
+            self.first(&key.from).filter(|key| key.len() <= MAX_KEY_BYTES)
+        });
+        // Another key may have been minted since into a cookie that this one reads too.
+        found.as_deref().or_else(|| self.minted_for(self.policy.keys.get(id.0)?))
+    }
+
+    /// An id that was minted into a cookie from which `key` comes.
+    fn minted_for(&self, key: &Key) -> Option<&[u8]> {
+        key.from.iter().find_map(|source| match source {
+            Source::Cookie(name) => self.minted_cookie(name),
+            _ => None,
+        })
+    }
+
+    fn minted_cookie(&self, name: &str) -> Option<&[u8]> {
+        let mut keys = self.policy.keys.iter().zip(&self.keys);
+        keys.find_map(|(key, cell)| {
+            key.mint.as_ref().filter(|mint| &*mint.cookie == name)?;
+            cell.minted.get()?.as_deref().map(str::as_bytes)
+        })
+    }
+
+    /// The ids that were drawn.
+    #[must_use]
+    pub fn into_minted(self) -> Vec<Minted> {
+        let cells = self.keys.into_iter().enumerate();
+        cells
+            .filter_map(|(i, cell)| cell.minted.into_inner()?.map(|id| Minted { key: KeyId(i), id }))
+            .collect()
+    }
+
+    /// The first value that is present and not empty.
+    fn first(&self, sources: &'a [Source]) -> Option<Cow<'a, [u8]>> {
+        sources.iter().filter_map(|source| self.source(source)).find(|value| !value.is_empty())
+    }
+
+    fn source(&self, source: &'a Source) -> Option<Cow<'a, [u8]>> {
+        match source {
+            Source::Header(name) => self.request.headers.value(name),
+            Source::Cookie(name) => self.cookie(name).map(|value| Cow::Owned(value.to_vec())),
+            Source::Query(name) => self.query(name),
+            Source::Property(path) => self.request.proxy.property(path).map(Cow::Owned),
+        }
+    }
+
+    fn cookie(&self, name: &str) -> Option<&[u8]> {
+        if let Some(minted) = self.minted_cookie(name) {
+            return Some(minted);
+        }
+        let header = self.cookies.get_or_init(|| self.request.headers.value("cookie"));
+        cookie::find(header.as_deref()?, name)
+    }
+
+    fn attribute(&self, i: usize) -> Option<&[u8]> {
+        let value = self.attributes.get(i)?.get_or_init(|| self.first(self.policy.attributes.get(i)?));
+        value.as_deref()
+    }
+
+    fn client_ip(&self) -> Option<&str> {
+        let ip = self.client_ip.get_or_init(|| {
+            let address = self.request.proxy.client_address()?;
+            authority::client_ip(&address).map(Box::from)
+        });
+        ip.as_deref()
+    }
+
+    /// What the conditions of a rollout see whose targeting key is `key`.
+    #[must_use]
+    pub fn seen_with(&self, key: TargetingKey) -> Seen<'_, 'a> {
+        Seen { values: self, key }
+    }
+}
+
+fn cells<T: Default>(len: usize) -> Box<[T]> {
+    (0..len).map(|_| T::default()).collect()
+}
+
+/// What a condition sees: the request, and one targeting key.
+pub struct Seen<'v, 'a> {
+    values: &'v Values<'a>,
+    key: TargetingKey,
+}
+
+impl Data for Seen<'_, '_> {
+    fn var<'s>(&'s self, var: &Var) -> Value<'s> {
+        let values = self.values;
+        let node = values.request.node;
+        match var {
+            Var::Attribute(i) => text(values.attribute(*i)),
+            Var::TargetingKey => text(match self.key {
+                TargetingKey::None => None,
+                TargetingKey::Key(id) => values.key(id),
+                TargetingKey::Node => values.node_id(),
+            }),
+            Var::Method => text(Some(values.method())),
+            Var::Host => values.host().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
+            Var::Path => text(Some(values.path)),
+            Var::Header(name) => owned_text(values.request.headers.value(name)),
+            Var::Query(name) => owned_text(values.query(name)),
+            Var::Cookie(name) => text(values.cookie(name)),
+            Var::ClientIp => values.client_ip().map_or(Value::Null, |ip| Value::Text(Cow::Borrowed(ip))),
+            Var::NodeId => text(node.id.as_deref().map(str::as_bytes)),
+            Var::NodeRegion => text(node.region.as_deref().map(str::as_bytes)),
+            Var::NodeZone => text(node.zone.as_deref().map(str::as_bytes)),
+            #[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2⁵³")]
+            Var::Timestamp => Value::Number(values.now_ms().div_euclid(1_000) as f64),
+            Var::FlagKey | Var::Other(_) => Value::Null,
+        }
+    }
+}
+
+/// A text; null where there is none or it is not UTF-8.
+fn text(bytes: Option<&[u8]>) -> Value<'_> {
+    bytes.and_then(|bytes| str::from_utf8(bytes).ok()).map_or(Value::Null, |text| Value::Text(Cow::Borrowed(text)))
+}
+
+fn owned_text(bytes: Option<Cow<'_, [u8]>>) -> Value<'_> {
+    match bytes {
+        Some(Cow::Borrowed(bytes)) => text(Some(bytes)),
+        Some(Cow::Owned(bytes)) => String::from_utf8(bytes).map_or(Value::Null, |text| Value::Text(Cow::Owned(text))),
+        None => Value::Null,
+    }
+}

@@ -1,0 +1,194 @@
+//! What decisions do to a request: headers, filter state, baggage, cookies, and what the response tells.
+//!
+//! Everything is worked out here; a plugin only carries it out, filter state first, headers after it, so that the route
+//! is picked anew with both in place.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use crate::baggage;
+use crate::cookie;
+use crate::decide::{Decisions, Request, Trust};
+use crate::policy::{Policy, Variant};
+
+/// Prefix of the headers that are the proxy's own.
+const OWN: &[u8] = b"x-mulkko-";
+/// The cluster for routes with `cluster_header`: counts for one hop.
+const CLUSTER: &str = "x-mulkko-cluster";
+/// The cluster to which Envoy mirrors: counts for one hop.
+const MIRROR: &str = "x-mulkko-mirror";
+/// The passes.
+const PASS: &str = "x-mulkko-pass";
+
+/// One change to the request's headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit<'a> {
+    /// All headers of that name go.
+    Remove(Cow<'a, [u8]>),
+    /// The header of that name, of which there is none or one, gets this value.
+    Set(&'a str, Cow<'a, [u8]>),
+}
+
+/// What is done to a request and, later, to its response.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects<'a> {
+    /// Filter state that is set, by the name that a host puts `wasm.` before.
+    pub states: Vec<(&'a str, &'a str)>,
+    /// Changes to the request's headers, in order.
+    pub edits: Vec<Edit<'a>>,
+    /// What the response gets.
+    pub response: Response,
+    /// Members that `baggage` had no room for.
+    pub baggage_members_dropped: usize,
+}
+
+/// What the response gets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// Values of `set-cookie`.
+    pub cookies: Vec<String>,
+    /// The value of `x-mulkko-explain`, where a pass asked for it; empty: there is none.
+    pub explain: Option<String>,
+}
+
+/// The effects of `decisions`, made under `policy`, on `request`. Without a policy only what Trust removes goes.
+#[must_use]
+pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &Request<'a>) -> Effects<'a> {
+    let mut effects = Effects::default();
+    let mut writing = Writing { request: *request, set: Vec::new() };
+    let mut members = Vec::new();
+    if let Some(policy) = policy {
+        writing.decisions(policy, decisions, &mut effects.states, &mut members);
+        effects.response.cookies = writing.cookies(policy, decisions);
+    }
+    effects.baggage_members_dropped = writing.baggage(&members);
+    if request.trust == Trust::Edge && !request.passes.verified.is_empty() {
+        writing.set.push((PASS, Cow::Owned(request.passes.header())));
+    }
+    if request.passes.explain() {
+        effects.response.explain = Some(policy.map_or_else(String::new, |policy| explain(policy, decisions)));
+    }
+    effects.edits = writing.edits();
+    effects
+}
+
+/// The headers that a request gets.
+struct Writing<'a> {
+    request: Request<'a>,
+    set: Vec<(&'a str, Cow<'a, [u8]>)>,
+}
+
+impl<'a> Writing<'a> {
+    /// Headers, filter states and baggage members of every decision. The first to set a header or the cluster wins.
+    fn decisions(
+        &mut self,
+        policy: &'a Policy,
+        decisions: &Decisions,
+        states: &mut Vec<(&'a str, &'a str)>,
+        members: &mut Vec<&'a str>,
+    ) {
+        states.reserve(2 * decisions.list.len());
+        let mut of_variants: Vec<(&'a str, Cow<'a, [u8]>)> = Vec::new();
+        for decision in &decisions.list {
+            let Some(rollout) = policy.rollout(decision.rollout) else { continue };
+            let Some(variant) = rollout.variant(decision.variant) else { continue };
+            states.push((&rollout.state, &variant.name));
+            states.push((&rollout.reason_state, decision.reason.as_str()));
+            members.push(&variant.member);
+            self.set.push((&rollout.header, Cow::Borrowed(variant.name.as_bytes())));
+            if decision.applies {
+                variant_headers(variant, &mut of_variants);
+            }
+        }
+        self.set.append(&mut of_variants);
+    }
+
+    /// The request's `cookie` with the minted ids, and what the browser is to keep.
+    fn cookies(&mut self, policy: &'a Policy, decisions: &Decisions) -> Vec<String> {
+        let mut header = None;
+        let mut kept = Vec::new();
+        let secure = self.request.headers.value(":scheme").is_some_and(|scheme| &*scheme == b"https");
+        for minted in &decisions.minted {
+            let Some(mint) = policy.keys.get(minted.key.0).and_then(|key| key.mint.as_ref()) else { continue };
+            let before = header.take().or_else(|| self.request.headers.value("cookie").map(Cow::into_owned));
+            header = Some(cookie::replace(before.as_deref(), &mint.cookie, &minted.id));
+            kept.push(cookie::set_cookie(&mint.cookie, &minted.id, mint.max_age_s, secure));
+        }
+        self.set.extend(header.map(|header| ("cookie", Cow::Owned(header))));
+        kept
+    }
+
+    /// `baggage` with a member for each decision; how many it had no room for.
+    fn baggage(&mut self, members: &[&str]) -> usize {
+        let inbound = self.request.headers.value("baggage");
+        if inbound.is_none() && members.is_empty() {
+            return 0;
+        }
+        let rewritten = baggage::rewrite(inbound.as_deref(), self.request.trust, members);
+        if rewritten.changed {
+            // An empty value: the header goes.
+            self.set.push(("baggage", Cow::Owned(rewritten.header.unwrap_or_default())));
+        }
+        rewritten.dropped
+    }
+
+    /// The fewest changes that leave the request with the headers set, and without those that Trust removes.
+    fn edits(self) -> Vec<Edit<'a>> {
+        let mut edits = Vec::with_capacity(self.set.len() + 1);
+        let headers = self.request.headers;
+        for (name, _) in headers.iter() {
+            let removed = match self.request.trust {
+                Trust::Edge => name.starts_with(OWN),
+                Trust::Mesh => name == CLUSTER.as_bytes() || name == MIRROR.as_bytes(),
+            };
+            let again = || edits.contains(&Edit::Remove(Cow::Borrowed(name)));
+            if removed && !self.set.iter().any(|(set, _)| set.as_bytes() == name) && !again() {
+                edits.push(Edit::Remove(Cow::Borrowed(name)));
+            }
+        }
+        for (name, value) in self.set {
+            let count = headers.count(name);
+            if value.is_empty() && name == "baggage" {
+                edits.push(Edit::Remove(Cow::Borrowed(name.as_bytes())));
+                continue;
+            }
+            if count == 1 && headers.value(name).as_ref() == Some(&value) {
+                continue;
+            }
+            if count > 1 {
+                edits.push(Edit::Remove(Cow::Borrowed(name.as_bytes())));
+            }
+            edits.push(Edit::Set(name, value));
+        }
+        edits
+    }
+}
+
+/// The headers and the cluster of a variant, less those that an earlier one has set.
+fn variant_headers<'a>(variant: &'a Variant, set: &mut Vec<(&'a str, Cow<'a, [u8]>)>) {
+    let headers = variant.headers.iter().map(|(name, value)| (&**name, value));
+    let cluster = variant.cluster.iter().map(|cluster| (CLUSTER, cluster));
+    for (name, value) in headers.chain(cluster) {
+        if !set.iter().any(|(earlier, _)| *earlier == name) {
+            set.push((name, Cow::Borrowed(value.as_bytes())));
+        }
+    }
+}
+
+/// The decisions as a dictionary of RFC 9651: `checkout-v2="stable";reason=SPLIT;bucket=1432957083`.
+#[must_use]
+pub fn explain(policy: &Policy, decisions: &Decisions) -> String {
+    let mut text = String::new();
+    for decision in &decisions.list {
+        let Some(rollout) = policy.rollout(decision.rollout) else { continue };
+        let Some(variant) = rollout.variant(decision.variant) else { continue };
+        let comma = if text.is_empty() { "" } else { ", " };
+        let (name, reason) = (&rollout.name, decision.reason);
+        // Writing to a String does not fail.
+        let _ = write!(text, "{comma}{name}=\"{}\";reason={reason}", variant.name);
+        if let Some(bucket) = decision.bucket {
+            let _ = write!(text, ";bucket={}", bucket.0);
+        }
+    }
+    text
+}

@@ -1,0 +1,72 @@
+//! Metrics: names with labels in them, which `stats_tags` turn into labels of Prometheus.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use proxy_wasm::types::MetricType;
+
+use crate::plugin::host;
+
+thread_local! {
+    /// Every metric that this VM has defined: the host makes a new id for each definition, so a name is defined once.
+    static IDS: RefCell<HashMap<String, u32>> = RefCell::new(HashMap::new());
+}
+
+/// The metrics of one policy name.
+pub struct Metrics {
+    prefix: String,
+}
+
+impl Metrics {
+    /// Metrics with the label `policy`.
+    pub fn new(policy: &str) -> Metrics {
+        Metrics { prefix: format!("mulkko.{}", label("policy", policy)) }
+    }
+
+    /// The id of the counter of requests that a rollout sent to a variant.
+    pub fn requests(&self, rollout: &str, variant: &str, reason: &str) -> Option<u32> {
+        let labels = [label("rollout", rollout), label("variant", variant), label("reason", reason)].concat();
+        self.id(MetricType::Counter, &labels, "requests")
+    }
+
+    /// Adds to a counter without further labels.
+    pub fn count(&self, metric: &str, by: usize) {
+        self.add(self.id(MetricType::Counter, "", metric).filter(|_| by > 0), by);
+    }
+
+    /// Adds 1 to a counter with the label `outcome`.
+    pub fn outcome(&self, metric: &str, outcome: &str) {
+        self.add(self.id(MetricType::Counter, &label("outcome", outcome), metric), 1);
+    }
+
+    /// Sets a gauge.
+    pub fn gauge(&self, metric: &str, value: u64) {
+        if let Some(id) = self.id(MetricType::Gauge, "", metric) {
+            // A failure is counted by the host calls themselves.
+            let _ = host::record_metric(id, value);
+        }
+    }
+
+    fn add(&self, id: Option<u32>, by: usize) {
+        if let (Some(id), Ok(by)) = (id, i64::try_from(by)) {
+            let _ = host::increment_metric(id, by);
+        }
+    }
+
+    fn id(&self, kind: MetricType, labels: &str, metric: &str) -> Option<u32> {
+        let name = [&self.prefix, labels, metric].concat();
+        IDS.with_borrow_mut(|ids| {
+            if let Some(id) = ids.get(&name) {
+                return Some(*id);
+            }
+            let id = host::define_metric(kind, &name).ok()?;
+            ids.insert(name, id);
+            Some(id)
+        })
+    }
+}
+
+/// A label as it stands in a metric's name.
+fn label(name: &str, value: &str) -> String {
+    format!("{name}=.={value};.;")
+}

@@ -1,0 +1,414 @@
+//! A root context: the plugin configuration on one thread, and the life of its policy.
+
+use std::hash::Hasher;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fnv::FnvHasher;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType, MapType};
+
+use crate::configuration::{Configuration, Source};
+use crate::decide::Node;
+use crate::finding::Finding;
+use crate::lease::{Claim, Holder};
+use crate::pass::PassKeys;
+use crate::plugin::host;
+use crate::plugin::shared::{Shared, compiled, share_compiled};
+use crate::plugin::stream::Stream;
+use crate::plugin::{now_ms, random};
+use crate::policy::{MAX_BYTES, Policy};
+use crate::update::{News, Origin, Outcome, Polling, Published, Stamp, Update};
+
+/// The time between two looks at what others have published, in milliseconds.
+const TICK_MS: u32 = 100;
+/// The time between two turns at a policy that is being loaded, in milliseconds.
+const LOADING_TICK_MS: u32 = 5;
+/// How long one turn may last, in nanoseconds: streams wait meanwhile.
+const TURN_NS: u64 = 5_000_000;
+
+/// A root context. Until it is configured it acts as `{}`.
+pub struct Root {
+    shared: Rc<Shared>,
+    update: Update,
+    fetching: Option<Fetching>,
+}
+
+/// How a root context with a source comes to its policies.
+struct Fetching {
+    source: Source,
+    polling: Polling,
+    holder: Holder,
+    holds_lease: bool,
+    /// The call that is under way.
+    call: Option<u32>,
+    /// The stamp that was seen last.
+    stamp: Option<Vec<u8>>,
+    tick_ms: u32,
+    keys: SharedKeys,
+}
+
+/// The entries of shared data that all root contexts with one source share.
+struct SharedKeys {
+    policy: String,
+    stamp: String,
+    lease: String,
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        let shared = Shared::new(Configuration::default(), PassKeys::default(), Node::default());
+        Root { shared: Rc::new(shared), update: Update::default(), fetching: None }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _: usize) {
+        let Some(fetching) = &mut self.fetching else { return };
+        if fetching.call != Some(token) {
+            return;
+        }
+        fetching.call = None;
+        // No headers: the connection was reset after the first of them.
+        let news = if headers == 0 { News::Failed } else { self.reply(body_size) };
+        self.answered(news);
+        self.turn();
+        self.set_tick();
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.release_lease();
+        true
+    }
+}
+
+impl RootContext for Root {
+    /// Never refuses: that would stop the proxy at its start, or leave it without the filter.
+    fn on_configure(&mut self, size: usize) -> bool {
+        let text = host::buffer(BufferType::PluginConfiguration, size).unwrap_or_default();
+        let (configuration, refusal) = match Configuration::parse(&text) {
+            Ok(configuration) => (configuration, None),
+            Err(found) => (Configuration::default(), found.into_iter().next()),
+        };
+        let pass_keys = pass_keys(&configuration);
+        self.update = Update::new(&configuration);
+        self.fetching = configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
+        self.shared = Rc::new(Shared::new(configuration, pass_keys, node()));
+        if let Some(refusal) = &refusal {
+            log::error!("plugin configuration refused: {refusal}");
+        }
+        // With a source the first fetch tells.
+        if refusal.is_some() || self.fetching.is_none() {
+            self.shared.metrics.gauge("policy_refused", u64::from(refusal.is_some()));
+        }
+        if let Some(policy) = self.update.policy() {
+            self.shared.take(Rc::clone(policy));
+        }
+        self.look_for_published();
+        while let Some(outcome) = self.update.is_loading().then(|| self.update.step()) {
+            outcome.into_iter().for_each(|outcome| self.settled(outcome));
+        }
+        self.set_tick();
+        true
+    }
+
+    fn on_tick(&mut self) {
+        self.look_for_published();
+        self.claim_lease();
+        self.turn();
+        self.fetch();
+        self.set_tick();
+        self.shared.metrics.count("hostcall_failures", usize::try_from(host::take_failures()).unwrap_or(0));
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(Rc::clone(&self.shared))))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Root {
+    /// Takes, or starts to load, what another root context has published since the last look.
+    fn look_for_published(&mut self) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let Ok(Some((stamp, _))) = host::shared_data(&fetching.keys.stamp) else { return };
+        if fetching.stamp.as_ref() == Some(&stamp) || Stamp::read(&stamp).is_none() {
+            return;
+        }
+        fetching.stamp = Some(stamp);
+        let Ok(Some((bytes, _))) = host::shared_data(&fetching.keys.policy) else { return };
+        let Some(published) = Published::read(bytes) else { return };
+        if self.update.policy().is_some_and(|policy| policy.revision > published.stamp.revision) {
+            return;
+        }
+        self.update.read_whole(published.etag.as_deref().map(str::as_bytes));
+        let clusters = &self.shared.configuration.clusters;
+        match compiled(published.stamp.id, clusters) {
+            Some(policy) => {
+                self.update.take(Rc::clone(&policy));
+                self.shared.take(policy);
+            }
+            None => {
+                let origin = Origin::Published(published.stamp);
+                self.update.load(published.document, origin, &self.shared.configuration);
+            }
+        }
+    }
+
+    /// Loads for at most one turn.
+    fn turn(&mut self) {
+        let Ok(start_ns) = host::now_ns() else { return };
+        while self.update.is_loading() {
+            if let Some(outcome) = self.update.step() {
+                self.settled(outcome);
+            }
+            if host::now_ns().is_ok_and(|now_ns| now_ns.saturating_sub(start_ns) >= TURN_NS) {
+                return;
+            }
+        }
+    }
+
+    /// Puts a policy in force, or tells why not.
+    fn settled(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Taken { policy, document, origin } => {
+                self.shared.take(Rc::clone(&policy));
+                match origin {
+                    Origin::Published(stamp) => {
+                        share_compiled(stamp.id, &self.shared.configuration.clusters, &policy);
+                    }
+                    Origin::Fetched => {
+                        log::info!("{}: policy taken, revision {}", self.shared.configuration.name, policy.revision);
+                        self.shared.metrics.outcome("policies", "taken");
+                        self.shared.metrics.gauge("policy_refused", 0);
+                        self.publish(&policy, &document);
+                    }
+                }
+            }
+            Outcome::Refused { finding, .. } => self.refused(&finding),
+        }
+    }
+
+    fn refused(&self, finding: &Finding) {
+        log::warn!("{}: policy refused: {finding}", self.shared.configuration.name);
+        self.shared.metrics.outcome("policies", "refused");
+        self.shared.metrics.gauge("policy_refused", 1);
+    }
+
+    /// Publishes a document that was taken, for the other root contexts of the process: the document first, then the
+    /// stamp, so that who sees the stamp finds a document that is at least as new.
+    fn publish(&mut self, policy: &Rc<Policy>, document: &[u8]) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let Ok(found) = host::shared_data(&fetching.keys.stamp) else { return };
+        let newer = found.as_ref().and_then(|(bytes, _)| Stamp::read(bytes));
+        if !fetching.holds_lease || newer.is_some_and(|stamp| stamp.revision > policy.revision) {
+            return;
+        }
+        let stamp = Stamp { id: random(), revision: policy.revision };
+        let bytes = Published::bytes(stamp, self.update.etag(), document);
+        let version = found.map_or(0, |(_, version)| version);
+        let written = host::set_shared_data(&fetching.keys.policy, &bytes, 0)
+            .and_then(|_| host::set_shared_data(&fetching.keys.stamp, &stamp.bytes(), version));
+        if written == Ok(true) {
+            share_compiled(stamp.id, &self.shared.configuration.clusters, policy);
+            fetching.stamp = Some(stamp.bytes());
+        }
+    }
+
+    fn claim_lease(&mut self) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let now_ms = now_ms();
+        let held = fetching.claim(now_ms);
+        if held && !fetching.holds_lease {
+            fetching.polling.restart(now_ms);
+        }
+        fetching.holds_lease = held;
+    }
+
+    fn release_lease(&mut self) {
+        let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.holds_lease) else { return };
+        fetching.holds_lease = false;
+        let Ok(Some((found, version))) = host::shared_data(&fetching.keys.lease) else { return };
+        if let Some(released) = fetching.holder.release(&found) {
+            let _ = host::set_shared_data(&fetching.keys.lease, &released, version);
+        }
+    }
+
+    /// Asks the config cluster, where this root context does so and it is time.
+    fn fetch(&mut self) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let now_ms = now_ms();
+        if fetching.polling.is_lost(now_ms) {
+            fetching.call = None;
+            self.answered(News::Failed);
+            return;
+        }
+        if !fetching.holds_lease || self.update.is_loading() || !fetching.polling.is_due(now_ms) {
+            return;
+        }
+        fetching.polling.sent(now_ms);
+        let node = self.shared.node.id.as_deref().filter(|id| id.bytes().all(|b| b.is_ascii_graphic()));
+        let asked = self.update.headers(&fetching.source, node);
+        let Source { cluster, authority, path, .. } = &fetching.source;
+        let mut headers = vec![(":method", "GET"), (":path", &**path), (":authority", &**authority)];
+        headers.extend(asked.iter().map(|(name, value)| (*name, &**value)));
+        let timeout = Duration::from_millis(fetching.polling.timeout_ms().unsigned_abs());
+        match host::get(cluster, headers, timeout) {
+            Ok(call) => fetching.call = Some(call),
+            // No such cluster, no healthy host, or its circuit breaker is open: no reply will come.
+            Err(_) => self.answered(News::Failed),
+        }
+    }
+
+    fn answered(&mut self, news: News) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let now_ms = now_ms();
+        let spread = u32::try_from(random() >> 32).unwrap_or(0);
+        fetching.polling.answered(news, now_ms, spread);
+        let metrics = &self.shared.metrics;
+        metrics.outcome("fetches", match news {
+            News::Document { .. } => "document",
+            News::Unchanged => "unchanged",
+            News::Failed => "failed",
+        });
+        if news != News::Failed {
+            metrics.gauge("last_fetch_timestamp_seconds", now_ms.unsigned_abs() / 1_000);
+        }
+        if news == News::Unchanged {
+            metrics.gauge("policy_refused", u64::from(self.update.is_refused()));
+        }
+    }
+
+    /// Reads a reply, whose headers and body can be had only now.
+    fn reply(&mut self, body_size: usize) -> News {
+        let Ok(headers) = host::headers(MapType::HttpCallResponseHeaders) else { return News::Failed };
+        let header = |name: &[u8]| headers.iter().find(|(it, _)| *it == name).map(|(_, value)| value);
+        match header(b":status") {
+            Some(b"304") => return News::Unchanged,
+            Some(b"200") => {}
+            _ => return News::Failed,
+        }
+        let etag = header(b"etag");
+        let is_new = etag.is_some() && etag != self.update.etag().map(str::as_bytes);
+        if etag.is_some() && !is_new {
+            // The server does not know `if-none-match`.
+            return News::Unchanged;
+        }
+        if body_size > MAX_BYTES {
+            self.update.read_whole(etag);
+            let finding = self.update.refuse_unread(body_size);
+            self.refused(&finding);
+            return News::Document { is_new };
+        }
+        let body = match host::buffer(BufferType::HttpCallResponseBody, body_size) {
+            Ok(body) if body.len() == body_size => body,
+            _ => return News::Failed,
+        };
+        if etag.is_none() && self.is_published(&body) {
+            return News::Unchanged;
+        }
+        self.update.read_whole(etag);
+        self.update.load(body, Origin::Fetched, &self.shared.configuration);
+        News::Document { is_new }
+    }
+
+    /// Whether `document` is the one that is published: from a server without ETags the bytes tell what is no news.
+    fn is_published(&self, document: &[u8]) -> bool {
+        let Some(fetching) = &self.fetching else { return false };
+        let Ok(Some((bytes, _))) = host::shared_data(&fetching.keys.policy) else { return false };
+        let published = Published::read(bytes).filter(|published| published.document == document);
+        let in_force = self.update.policy().map(|policy| policy.revision);
+        !self.update.is_refused() && published.is_some_and(|it| Some(it.stamp.revision) == in_force)
+    }
+
+    /// Ticks often while there is something to load.
+    fn set_tick(&mut self) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let tick_ms = if self.update.is_loading() { LOADING_TICK_MS } else { TICK_MS };
+        if fetching.tick_ms != tick_ms && host::set_tick_period(tick_ms).is_ok() {
+            fetching.tick_ms = tick_ms;
+        }
+    }
+}
+
+impl Fetching {
+    fn new(source: Source, configuration: &Configuration, text: &[u8]) -> Fetching {
+        let mut hasher = FnvHasher::default();
+        hasher.write(text);
+        let holder = Holder { id: random(), configuration: hasher.finish(), born_ms: now_ms() };
+        Fetching {
+            polling: Polling::new(&source),
+            keys: SharedKeys::new(&source, configuration),
+            source,
+            holder,
+            holds_lease: false,
+            call: None,
+            stamp: None,
+            tick_ms: 0,
+        }
+    }
+
+    /// Renews the lease, or takes it over if it is free; whether this root context holds it.
+    fn claim(&self, now_ms: i64) -> bool {
+        let key = &self.keys.lease;
+        let Ok(mut found) = host::shared_data(key) else { return false };
+        if let Claim::Seed(seed) = self.holder.claim(found.as_ref().map(|(bytes, _)| &**bytes), now_ms) {
+            if host::set_shared_data(key, &seed, 0).is_err() {
+                return false;
+            }
+            found = host::shared_data(key).unwrap_or_default();
+        }
+        let Some((bytes, version)) = found else { return false };
+        match self.holder.claim(Some(&bytes), now_ms) {
+            Claim::Write(lease) => host::set_shared_data(key, &lease, version) == Ok(true),
+            Claim::Seed(_) | Claim::Leave => false,
+        }
+    }
+}
+
+impl SharedKeys {
+    fn new(source: &Source, configuration: &Configuration) -> SharedKeys {
+        let mut hasher = FnvHasher::default();
+        for part in [&source.cluster, &source.authority, &source.path] {
+            hasher.write(part.as_bytes());
+            // None of them holds a NUL.
+            hasher.write_u8(0);
+        }
+        hasher.write_u8(u8::from(configuration.verify));
+        let place = format!("mulkko/1/{}/{:016x}", configuration.name, hasher.finish());
+        SharedKeys {
+            policy: format!("{place}/policy"),
+            stamp: format!("{place}/stamp"),
+            lease: format!("{place}/lease"),
+        }
+    }
+}
+
+/// The keys of passes, from the environment. One that is missing or too short is left out: better fewer passes than
+/// forged ones.
+fn pass_keys(configuration: &Configuration) -> PassKeys {
+    let mut keys = PassKeys::default();
+    for name in &configuration.pass_keys {
+        let secret = std::env::var_os(&**name).unwrap_or_default();
+        if let Err(problem) = keys.add(secret.as_encoded_bytes()) {
+            log::warn!("{}: pass key {name} left out: {problem}", configuration.name);
+        }
+    }
+    keys
+}
+
+/// The proxy, as it calls itself.
+fn node() -> Node {
+    let text = |path: &[u8]| {
+        let value = host::property(path).ok().flatten().filter(|value| !value.is_empty())?;
+        String::from_utf8(value).ok().map(Box::from)
+    };
+    Node {
+        id: text(b"xds\0node\0id"),
+        region: text(b"xds\0node\0locality\0region"),
+        zone: text(b"xds\0node\0locality\0zone"),
+    }
+}

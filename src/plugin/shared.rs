@@ -1,0 +1,90 @@
+//! What a root context shares with its streams.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::rc::{Rc, Weak};
+
+use fnv::FnvHasher;
+
+use crate::configuration::Configuration;
+use crate::decide::{Decision, Node, Reason};
+use crate::pass::PassKeys;
+use crate::plugin::host;
+use crate::plugin::metrics::Metrics;
+use crate::policy::{Clusters, Policy, RolloutId};
+use crate::schedule::VariantId;
+
+/// What a root context shares with its streams.
+pub struct Shared {
+    /// The plugin configuration.
+    pub configuration: Configuration,
+    /// The keys of passes.
+    pub pass_keys: PassKeys,
+    /// The proxy.
+    pub node: Node,
+    /// Its metrics.
+    pub metrics: Metrics,
+    policy: RefCell<Option<Rc<InForce>>>,
+}
+
+impl Shared {
+    /// Nothing is in force yet.
+    pub fn new(configuration: Configuration, pass_keys: PassKeys, node: Node) -> Shared {
+        let metrics = Metrics::new(&configuration.name);
+        Shared { configuration, pass_keys, node, metrics, policy: RefCell::new(None) }
+    }
+
+    /// The policy in force: a stream that holds it sees no other.
+    pub fn policy(&self) -> Option<Rc<InForce>> {
+        self.policy.borrow().clone()
+    }
+
+    /// Puts a policy in force.
+    pub fn take(&self, policy: Rc<Policy>) {
+        self.metrics.gauge("policy_revision", policy.revision);
+        self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
+    }
+
+    /// Counts a decision.
+    pub fn count(&self, in_force: &InForce, decision: &Decision) {
+        let key = (decision.rollout, decision.variant, decision.reason);
+        let known = in_force.counters.borrow().get(&key).copied();
+        let Some(id) = known.or_else(|| self.define(in_force, key)) else { return };
+        // A failure is counted by the host calls themselves.
+        let _ = host::increment_metric(id, 1);
+    }
+
+    fn define(&self, in_force: &InForce, key: (RolloutId, VariantId, Reason)) -> Option<u32> {
+        let rollout = in_force.policy.rollout(key.0)?;
+        let variant = rollout.variant(key.1)?;
+        let id = self.metrics.requests(&rollout.name, &variant.name, key.2.as_str())?;
+        in_force.counters.borrow_mut().insert(key, id);
+        Some(id)
+    }
+}
+
+/// A policy in force, with the counters of its decisions.
+pub struct InForce {
+    /// The policy.
+    pub policy: Rc<Policy>,
+    counters: RefCell<HashMap<(RolloutId, VariantId, Reason), u32, BuildHasherDefault<FnvHasher>>>,
+}
+
+thread_local! {
+    /// The published policies that some root context of this VM has compiled, by the id of their stamp.
+    static COMPILED: RefCell<Vec<(u64, Clusters, Weak<Policy>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The published policy `id`, if another root context of this VM has compiled it under the same rules.
+pub fn compiled(id: u64, clusters: &Clusters) -> Option<Rc<Policy>> {
+    COMPILED.with_borrow_mut(|compiled| {
+        compiled.retain(|(_, _, policy)| policy.strong_count() > 0);
+        compiled.iter().find(|(it, rules, _)| *it == id && rules == clusters)?.2.upgrade()
+    })
+}
+
+/// Lets other root contexts of this VM have the published policy `id`.
+pub fn share_compiled(id: u64, clusters: &Clusters, policy: &Rc<Policy>) {
+    COMPILED.with_borrow_mut(|compiled| compiled.push((id, clusters.clone(), Rc::downgrade(policy))));
+}

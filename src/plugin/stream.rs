@@ -1,0 +1,134 @@
+//! A stream: one request and its response.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, MapType};
+
+use crate::decide::{Decisions, Proxy, Request, decide};
+use crate::effects::{Edit, Effects, Response, effects, forged};
+use crate::headers::Headers;
+use crate::pass::{self, Passes};
+use crate::plugin::host;
+use crate::plugin::shared::{InForce, Shared};
+use crate::plugin::{now_ms, random};
+
+/// One request and its response.
+pub struct Stream {
+    shared: Rc<Shared>,
+    response: Response,
+}
+
+impl Stream {
+    /// A stream of the root context that shares this.
+    pub fn new(shared: Rc<Shared>) -> Stream {
+        Stream { shared, response: Response::default() }
+    }
+
+    fn request(&mut self) -> Result<(), host::Failed> {
+        let shared = Rc::clone(&self.shared);
+        let pairs = host::headers(MapType::HttpRequestHeaders)?;
+        let headers = Headers::new(pairs.iter().collect());
+        let pass = headers.value("x-mulkko-pass");
+        let passes = match &pass {
+            Some(header) => pass::read(header, &shared.pass_keys, now_ms()),
+            None => Passes::default(),
+        };
+        let request = Request {
+            headers: &headers,
+            passes: &passes,
+            trust: shared.configuration.trust,
+            node: &shared.node,
+            proxy: &Host,
+        };
+        let in_force = shared.policy();
+        let policy = in_force.as_ref().map(|it| &*it.policy);
+        let decisions = policy.map(|policy| decide(policy, request)).unwrap_or_default();
+        let effects = effects(policy, &decisions, &request);
+        self.apply(effects);
+        self.count(in_force.as_deref(), &decisions);
+        shared.metrics.count("passes_refused", passes.refused);
+        Ok(())
+    }
+
+    /// Filter state first: a header write has the route picked anew.
+    fn apply(&mut self, effects: Effects<'_>) {
+        // A host call that fails is counted, and the others are made all the same.
+        for (name, value) in &effects.states {
+            let _ = host::set_filter_state(name, value);
+        }
+        for edit in &effects.edits {
+            let _ = match edit {
+                Edit::Remove(name) => host::remove_header(MapType::HttpRequestHeaders, name),
+                Edit::Set(name, value) => host::set_header(MapType::HttpRequestHeaders, name, value),
+            };
+        }
+        if effects.edits.is_empty() && !effects.states.is_empty() {
+            let _ = host::clear_route_cache();
+        }
+        self.shared.metrics.count("baggage_members_dropped", effects.baggage_members_dropped);
+        self.response = effects.response;
+    }
+
+    fn count(&self, in_force: Option<&InForce>, decisions: &Decisions) {
+        let Some(in_force) = in_force else { return };
+        for decision in &decisions.list {
+            self.shared.count(in_force, decision);
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        // Without its headers a request goes on as it came; the failure is counted.
+        let _ = self.request();
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if let Ok(pairs) = host::headers(MapType::HttpRequestTrailers) {
+            for name in forged(self.shared.configuration.trust, &Headers::new(pairs.iter().collect())) {
+                let _ = host::remove_header(MapType::HttpRequestTrailers, name);
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        let response = std::mem::take(&mut self.response);
+        for cookie in &response.cookies {
+            let _ = host::add_header(MapType::HttpResponseHeaders, "set-cookie", cookie.as_bytes());
+        }
+        if let Some(explain) = &response.explain {
+            const EXPLAIN: &str = "x-mulkko-explain";
+            let _ = host::remove_header(MapType::HttpResponseHeaders, EXPLAIN.as_bytes());
+            if !explain.is_empty() {
+                let _ = host::set_header(MapType::HttpResponseHeaders, EXPLAIN, explain.as_bytes());
+            }
+        }
+        Action::Continue
+    }
+}
+
+/// The host of the stream that is being served.
+struct Host;
+
+impl Proxy for Host {
+    fn property(&self, path: &[Box<str>]) -> Option<Vec<u8>> {
+        host::property(path.join("\0").as_bytes()).ok().flatten()
+    }
+
+    fn client_address(&self) -> Option<Vec<u8>> {
+        host::property(b"source\0address").ok().flatten()
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn draw_id(&self) -> String {
+        format!("{:016x}{:016x}", random(), random())
+    }
+}

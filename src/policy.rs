@@ -1,0 +1,273 @@
+//! The policy, compiled: what is true of a document that was taken whole.
+//!
+//! [`Loading`] makes one from a document, a piece at a time. What stands here needs no checks any more: names are
+//! resolved to numbers, percentages to thresholds, header names to bytes as Envoy has them.
+
+mod compile;
+mod keys;
+mod names;
+mod outline;
+mod rollout;
+pub(crate) mod shape;
+mod strategy;
+
+use std::collections::HashMap;
+
+use crate::bucket::{Seed, Threshold};
+use crate::logic::{Condition, Library};
+use crate::matches::Index;
+use crate::schedule::{Schedule, VariantId};
+
+pub use compile::{Loading, MAX_ROLLOUTS};
+pub use names::{check_name, is_name, is_token};
+pub use outline::{MAX_BYTES, MAX_NESTING};
+
+/// A map by names that stand in the policy.
+pub(crate) type NameMap<T> = HashMap<Box<str>, T>;
+
+/// A rollout, by its place in the document.
+pub type RolloutId = u32;
+
+/// Everything that a document says, ready to decide.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// The document's name, where it has one.
+    pub name: Option<Box<str>>,
+    /// Which state of the document this is: a lower one never replaces a higher one.
+    pub revision: u64,
+    /// The targeting keys; the first is the built-in `request`.
+    pub keys: Vec<Key>,
+    /// Where each attribute comes from, in the order in which conditions number them.
+    pub attributes: Vec<Box<[Source]>>,
+    /// The named conditions.
+    pub library: Library,
+    /// What keeps keys out of every canary and experiment.
+    pub holdouts: Vec<Holdout>,
+    /// The rollouts in document order.
+    pub rollouts: Vec<Rollout>,
+    by_name: NameMap<RolloutId>,
+    index: Index,
+}
+
+impl Policy {
+    /// Reads a document at once.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, if anything is.
+    pub fn parse(document: &[u8], clusters: &Clusters) -> Result<Policy, Vec<crate::finding::Finding>> {
+        let mut loading = Loading::new(document.to_vec(), clusters.clone());
+        while loading.step() {}
+        loading.finish()
+    }
+
+    /// The rollout of that name.
+    #[must_use]
+    pub fn rollout_named(&self, name: &str) -> Option<(RolloutId, &Rollout)> {
+        let id = *self.by_name.get(name)?;
+        Some((id, self.rollout(id)?))
+    }
+
+    /// The rollout of that number.
+    #[must_use]
+    pub fn rollout(&self, id: RolloutId) -> Option<&Rollout> {
+        self.rollouts.get(usize::try_from(id).ok()?)
+    }
+
+    /// Which rollouts apply to which requests.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+/// A targeting key, by its place in [`Policy::keys`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId(pub usize);
+
+impl KeyId {
+    /// The built-in key `request`: Envoy's request id.
+    pub const REQUEST: KeyId = KeyId(0);
+}
+
+/// Where a targeting key comes from.
+#[derive(Debug)]
+pub struct Key {
+    /// Sources in order: the first that is present and not empty wins.
+    pub from: Box<[Source]>,
+    /// What to do where none is.
+    pub mint: Option<Mint>,
+}
+
+/// A cookie that keeps a minted id.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mint {
+    /// Its name.
+    pub cookie: Box<str>,
+    /// How long browsers keep it, in seconds.
+    pub max_age_s: u64,
+}
+
+/// Where a value comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A header, in lower case.
+    Header(Box<str>),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A query parameter.
+    Query(Box<str>),
+    /// A property of the host, name by name: dynamic metadata and filter state are below it too.
+    Property(Box<[Box<str>]>),
+}
+
+/// Keys that are kept out of every canary and experiment.
+#[derive(Debug)]
+pub struct Holdout {
+    /// What is hashed before the key: its name.
+    pub seed: Seed,
+    /// What is hashed.
+    pub key: KeyId,
+    /// Buckets below it are held out.
+    pub end: Threshold,
+}
+
+/// One named decision about which version answers.
+#[derive(Debug)]
+pub struct Rollout {
+    /// Its name.
+    pub name: Box<str>,
+    /// `x-mulkko-<name>`
+    pub header: Box<str>,
+    /// The filter state that holds the variant: `mulkko.<name>`, which Envoy keeps as `wasm.mulkko.<name>`.
+    pub state: Box<str>,
+    /// The filter state that holds the reason: `mulkko.<name>.reason`.
+    pub reason_state: Box<str>,
+    /// Whether it is evaluated at all.
+    pub enabled: bool,
+    /// What `targetingKey` is, and what is hashed.
+    pub key: TargetingKey,
+    /// Who is eligible; nobody is asked where there is none.
+    pub when: Option<Condition>,
+    /// Who gets a variant whatever the split says; the first that holds wins.
+    pub force: Box<[(Condition, VariantId)]>,
+    /// The variants in document order.
+    pub variants: Box<[Variant]>,
+    /// The variant of everyone who is not elsewhere.
+    pub default: VariantId,
+    /// What is hashed before the key.
+    pub seed: Seed,
+    /// How the split moves with time.
+    pub schedule: Schedule,
+    /// The slice of a layer outside which keys stay at the default.
+    pub slice: Option<Slice>,
+    /// Whether holdouts concern it.
+    pub held_out: bool,
+}
+
+impl Rollout {
+    /// The variant of that name.
+    #[must_use]
+    pub fn variant_named(&self, name: &str) -> Option<VariantId> {
+        let i = self.variants.iter().position(|variant| &*variant.name == name)?;
+        u8::try_from(i).ok().map(VariantId)
+    }
+
+    /// The variant of that number.
+    #[must_use]
+    pub fn variant(&self, id: VariantId) -> Option<&Variant> {
+        self.variants.get(usize::from(id.0))
+    }
+}
+
+/// What a rollout hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetingKey {
+    /// Nothing.
+    None,
+    /// A key of the request.
+    Key(KeyId),
+    /// The id of the proxy that decides.
+    Node,
+}
+
+/// A named outcome of a rollout.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its name.
+    pub name: Box<str>,
+    /// The cluster that answers.
+    pub cluster: Option<Box<str>>,
+    /// Request headers that are set; names in lower case.
+    pub headers: Box<[(Box<str>, Box<str>)]>,
+    /// The member of `baggage` that tells later hops: `mulkko.<rollout>=<variant>`.
+    pub member: Box<str>,
+}
+
+/// A part of a layer.
+#[derive(Debug)]
+pub struct Slice {
+    /// What is hashed before the key: the layer's name.
+    pub seed: Seed,
+    /// What is hashed: the layer's key.
+    pub key: KeyId,
+    /// The first bucket of the slice.
+    pub from: Threshold,
+    /// The first bucket after it.
+    pub to: Threshold,
+}
+
+/// Which clusters a policy may route to: patterns in which `*` stands for any text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clusters(Option<std::rc::Rc<[Box<str>]>>);
+
+impl Clusters {
+    /// Those that match one of `patterns`.
+    #[must_use]
+    pub fn matching(patterns: Vec<Box<str>>) -> Clusters {
+        Clusters(Some(patterns.into()))
+    }
+
+    /// Whether a policy may route to `cluster`.
+    #[must_use]
+    pub fn allow(&self, cluster: &str) -> bool {
+        self.0.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| matches_glob(pattern, cluster)))
+    }
+}
+
+/// Whether `text` is `pattern` with some text for each `*`. The leftmost place for each part will do, so this is linear
+/// in the number of parts.
+fn matches_glob(pattern: &str, text: &str) -> bool {
+    let Some((first, others)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let (middle, last) = others.rsplit_once('*').unwrap_or(("", others));
+    for part in middle.split('*') {
+        let Some(at) = rest.find(part) else { return false };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, expected) in [
+            ("checkout-*", "checkout-v2", true),
+            ("checkout-*", "checkout-", true),
+            ("checkout-*", "search-v2", false),
+            ("checkout", "checkout", true),
+            ("checkout", "checkout-v2", false),
+            ("*", "", true),
+            ("outbound|*|v2|*.local", "outbound|80|v2|a.ns.svc.cluster.local", true),
+            ("outbound|*|v2|*.local", "outbound|80|v1|a.ns.svc.cluster.local", false),
+            ("a*a", "a", false),
+            ("a*b*c", "abbc", true),
+            ("a*b*c", "acb", false),
+        ] {
+            assert_eq!(Clusters::matching(vec![pattern.into()]).allow(text), expected, "{pattern} {text}");
+        }
+        assert!(Clusters::default().allow("anything"));
+    }
+}

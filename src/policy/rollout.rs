@@ -1,0 +1,222 @@
+//! Compiles one rollout.
+
+use crate::bucket::Seed;
+use crate::finding::{Findings, Path, Problem};
+use crate::logic::{Compiler, Condition};
+use crate::policy::names::{check_header_value, check_name, check_rollout_name, variant_header};
+use crate::policy::strategy::{self, Kind, Variants, percent_at};
+use crate::policy::{Clusters, KeyId, NameMap, Rollout, Slice, TargetingKey, Variant};
+use crate::schedule::VariantId;
+use crate::wire;
+
+/// The most variants that a rollout may have.
+const MAX_VARIANTS: usize = 100;
+
+/// What the rest of the document defines for rollouts.
+pub struct Surroundings<'a> {
+    /// The targeting keys by name.
+    pub keys: &'a NameMap<KeyId>,
+    /// The key of each layer by its name.
+    pub layers: &'a NameMap<KeyId>,
+    /// Where variants may lead.
+    pub clusters: &'a Clusters,
+}
+
+impl Surroundings<'_> {
+    /// The targeting key `name`; reports at `place` that there is none.
+    pub fn key(&self, name: &str, place: &Path<'_>, findings: &mut Findings) -> Option<KeyId> {
+        let found = self.keys.get(name).copied();
+        if found.is_none() {
+            findings.report(place, Problem::unknown("key", name));
+        }
+        found
+    }
+}
+
+/// Compiles the rollout at `place`, but for its hosts and matches, which the index takes.
+pub fn compile(
+    rollout: &wire::Rollout,
+    around: &Surroundings<'_>,
+    logic: &mut Compiler,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Rollout> {
+    check_rollout_name(&rollout.name, &place.field("name"), findings);
+    for (member, there) in [("guard", rollout.guard.is_some()), ("shadow", rollout.shadow.is_some())] {
+        if there {
+            findings.report(&place.field(member), Problem::NotSupportedYet);
+        }
+    }
+    let variants = variants(rollout, around.clusters, &place.field("variants"), findings);
+    let names: Vec<&str> = rollout.variants.0.iter().map(|(name, _)| &**name).collect();
+    let mut by_name = Variants { names: &names, default: None };
+    by_name.default = by_name.find(&rollout.default, &place.field("default"), findings);
+    let compiled = strategy::compile(&rollout.strategy, &by_name, &place.field("strategy"), findings);
+    let key = targeting_key(rollout, compiled.as_ref().map(|(kind, _)| *kind), around, place, findings);
+    let slice = slice(rollout, compiled.as_ref().map(|(kind, _)| *kind), around, place, findings);
+    let when = match &rollout.when {
+        None => None,
+        Some(when) => Some(logic.condition(when, &place.field("when"), findings)?),
+    };
+    let force = force(&rollout.force, &by_name, logic, &place.field("force"), findings)?;
+    let seed = seed(rollout, place, findings)?;
+    let (kind, schedule) = compiled?;
+    Some(Rollout {
+        header: format!("x-mulkko-{}", rollout.name).into(),
+        state: format!("mulkko.{}", rollout.name).into(),
+        reason_state: format!("mulkko.{}.reason", rollout.name).into(),
+        name: rollout.name.as_str().into(),
+        enabled: rollout.state == wire::State::Enabled,
+        key: key?,
+        when,
+        force,
+        variants,
+        default: by_name.default?,
+        seed,
+        schedule,
+        slice,
+        held_out: matches!(kind, Kind::Canary | Kind::Ab) && rollout.holdout.unwrap_or(true),
+    })
+}
+
+fn variants(
+    rollout: &wire::Rollout,
+    clusters: &Clusters,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Box<[Variant]> {
+    let entries = &rollout.variants.0;
+    if entries.len() > MAX_VARIANTS {
+        let (limit, found) = (MAX_VARIANTS as u64, entries.len() as u64);
+        findings.report(place, Problem::OverLimit { what: "variants", limit, found });
+        return Box::default();
+    }
+    let mut compiled: Vec<Variant> = Vec::with_capacity(entries.len());
+    for (name, variant) in entries {
+        let place = place.field(name);
+        check_name(name, &place, findings);
+        if compiled.iter().any(|earlier| earlier.name == *name) {
+            findings.report(&place, Problem::Twice(name.to_string()));
+        }
+        if let Some(cluster) = &variant.cluster {
+            check_cluster(cluster, clusters, &place.field("cluster"), findings);
+        }
+        compiled.push(Variant {
+            name: name.clone(),
+            cluster: variant.cluster.as_deref().map(Box::from),
+            headers: headers(&variant.headers, &place.field("headers"), findings),
+            member: format!("mulkko.{}={name}", rollout.name).into(),
+        });
+    }
+    compiled.into()
+}
+
+fn check_cluster(cluster: &str, clusters: &Clusters, place: &Path<'_>, findings: &mut Findings) {
+    check_header_value(cluster, place, findings);
+    if cluster.is_empty() || !clusters.allow(cluster) {
+        let problem = Problem::expected("a cluster that the plugin's `clusters` allows", format_args!("\"{cluster}\""));
+        findings.report(place, problem);
+    }
+}
+
+fn headers(
+    headers: &wire::Entries<String>,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Box<[(Box<str>, Box<str>)]> {
+    let mut compiled: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(headers.0.len());
+    for (name, value) in &headers.0 {
+        let place = place.field(name);
+        check_header_value(value, &place, findings);
+        let Some(lower) = variant_header(name, &place, findings) else { continue };
+        if compiled.iter().any(|(earlier, _)| *earlier == lower) {
+            findings.report(&place, Problem::Twice(name.to_string()));
+        }
+        compiled.push((lower, value.as_str().into()));
+    }
+    compiled.into()
+}
+
+fn targeting_key(
+    rollout: &wire::Rollout,
+    kind: Option<Kind>,
+    around: &Surroundings<'_>,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<TargetingKey> {
+    let at = place.field("key");
+    match (kind?, &rollout.key) {
+        (Kind::Rolling, None) => Some(TargetingKey::Node),
+        (Kind::Rolling, Some(key)) => {
+            findings.report(&at, Problem::expected("no key: `rolling` moves proxies", format_args!("`{key}`")));
+            None
+        }
+        (Kind::Canary | Kind::Ab, None) => {
+            findings.report(place, Problem::MissingMember("key".into()));
+            None
+        }
+        (_, Some(key)) => around.key(key, &at, findings).map(TargetingKey::Key),
+        (Kind::BlueGreen | Kind::Dark, None) => Some(TargetingKey::None),
+    }
+}
+
+/// The slice of a layer, for the strategies that may have one; reports a `holdout` that only a canary may have too.
+fn slice(
+    rollout: &wire::Rollout,
+    kind: Option<Kind>,
+    around: &Surroundings<'_>,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Slice> {
+    let kind = kind?;
+    if rollout.holdout.is_some() && kind != Kind::Canary {
+        let problem = Problem::expected("no `holdout`: only a canary may have it", "one");
+        findings.report(&place.field("holdout"), problem);
+    }
+    let layer = rollout.layer.as_ref()?;
+    let at = place.field("layer");
+    if !matches!(kind, Kind::Canary | Kind::Ab) {
+        findings.report(&at, Problem::expected("no `layer`: only `canary` and `ab` may have one", "one"));
+        return None;
+    }
+    let Some(key) = around.layers.get(layer.name.as_str()).copied() else {
+        findings.report(&at.field("name"), Problem::unknown("layer", &layer.name));
+        return None;
+    };
+    let from = percent_at(&layer.from, &at.field("from"), findings)?;
+    let to = percent_at(&layer.to, &at.field("to"), findings)?;
+    if from >= to {
+        findings.report(&at.field("to"), Problem::expected("more than `from`", layer.to.0.get()));
+        return None;
+    }
+    Some(Slice { seed: Seed::new(&layer.name), key, from: from.threshold(), to: to.threshold() })
+}
+
+fn force(
+    force: &[wire::Force],
+    variants: &Variants<'_>,
+    logic: &mut Compiler,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Box<[(Condition, VariantId)]>> {
+    let mut compiled = Vec::with_capacity(force.len());
+    for (i, entry) in force.iter().enumerate() {
+        let place = place.item(i);
+        let when = logic.condition(&entry.when, &place.field("when"), findings);
+        let variant = variants.find(&entry.variant, &place.field("variant"), findings);
+        if let (Some(when), Some(variant)) = (when, variant) {
+            compiled.push((when, variant));
+        }
+    }
+    (compiled.len() == force.len()).then(|| compiled.into())
+}
+
+fn seed(rollout: &wire::Rollout, place: &Path<'_>, findings: &mut Findings) -> Option<Seed> {
+    let Some(seed) = &rollout.seed else { return Some(Seed::new(&rollout.name)) };
+    if seed.is_empty() || seed.contains(':') {
+        let problem = Problem::expected("a text without `:`, not empty", format_args!("\"{seed}\""));
+        findings.report(&place.field("seed"), problem);
+        return None;
+    }
+    Some(Seed::new(seed))
+}
