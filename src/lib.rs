@@ -4,4 +4,5 @@ pub mod bucket;
 pub mod finding;
 pub mod headers;
 pub mod json;
+pub mod moment;
 pub mod wire;
