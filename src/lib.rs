@@ -1,5 +1,6 @@
 //! mulkko: progressive delivery decided inside the proxy.
 
+pub mod authority;
 pub mod bucket;
 pub mod finding;
 pub mod headers;
