@@ -6,4 +6,5 @@ pub mod finding;
 pub mod headers;
 pub mod json;
 pub mod moment;
+pub mod query;
 pub mod wire;
