@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod bucket;
+pub mod cookie;
 pub mod finding;
 pub mod headers;
 pub mod json;
