@@ -1,6 +1,7 @@
 //! mulkko: progressive delivery decided inside the proxy.
 
 pub mod authority;
+pub mod baggage;
 pub mod bucket;
 pub mod cookie;
 pub mod finding;
