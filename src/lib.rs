@@ -8,5 +8,6 @@ pub mod finding;
 pub mod headers;
 pub mod json;
 pub mod moment;
+pub mod pass;
 pub mod query;
 pub mod wire;
