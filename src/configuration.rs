@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::decide::Trust;
 use crate::finding::{Finding, Findings, Path, Problem};
-use crate::moment;
+use crate::moment::Duration;
 use crate::policy::shape::Piece;
 use crate::policy::{Clusters, Policy, check_name};
 use crate::wire;
@@ -150,7 +150,7 @@ fn duration(
     findings: &mut Findings,
 ) -> Option<u64> {
     let Some(text) = text else { return Some(default_ms) };
-    match moment::duration_ms(text) {
+    match Duration::parse(text).map(Duration::as_ms) {
         Ok(ms) if (least_ms..=LONGEST_MS).contains(&ms) => return Some(ms),
         Ok(_) => {
             let expected = if least_ms == 0 { "at most 1d" } else { "above 0, at most 1d" };

@@ -173,8 +173,7 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
 /// The decisions of earlier hops, by rollout: `baggage` says them, else the rollout's own header.
 fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId)> {
     let mut followed: Vec<(RolloutId, VariantId)> = Vec::new();
-    let mut follow = |rollout: &[u8], variant: &[u8]| {
-        let (Ok(rollout), Ok(variant)) = (str::from_utf8(rollout), str::from_utf8(variant)) else { return };
+    let mut follow = |rollout: &str, variant: &str| {
         let Some((id, rollout)) = policy.rollout_named(rollout) else { return };
         let Some(variant) = rollout.variant_named(variant) else { return };
         if !followed.iter().any(|(earlier, _)| *earlier == id) {
@@ -187,8 +186,9 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
         }
     }
     for (name, value) in headers.iter() {
-        if let Some(rollout) = name.strip_prefix(b"x-mulkko-") {
-            follow(rollout, value);
+        let Some(rollout) = name.strip_prefix(b"x-mulkko-") else { continue };
+        if let (Ok(rollout), Ok(variant)) = (str::from_utf8(rollout), str::from_utf8(value)) {
+            follow(rollout, variant);
         }
     }
     followed.sort_unstable_by_key(|(id, _)| *id);

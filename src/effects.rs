@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::baggage;
+use crate::baggage::{self, Header, Strip};
 use crate::cookie;
 use crate::decide::{Decisions, Request, Trust};
+use crate::headers::Headers;
 use crate::policy::{Policy, Variant};
 
 /// Prefix of the headers that are the proxy's own.
@@ -24,7 +25,7 @@ const PASS: &str = "x-mulkko-pass";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit<'a> {
     /// All headers of that name go.
-    Remove(Cow<'a, [u8]>),
+    Remove(&'a [u8]),
     /// The header of that name, of which there is none or one, gets this value.
     Set(&'a str, Cow<'a, [u8]>),
 }
@@ -55,15 +56,15 @@ pub struct Response {
 #[must_use]
 pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &Request<'a>) -> Effects<'a> {
     let mut effects = Effects::default();
-    let mut writing = Writing { request: *request, set: Vec::new() };
+    let mut writing = Writing { request: *request, set: Vec::new(), removed: Vec::new() };
     let mut members = Vec::new();
     if let Some(policy) = policy {
         writing.decisions(policy, decisions, &mut effects.states, &mut members);
         effects.response.cookies = writing.cookies(policy, decisions);
     }
     effects.baggage_members_dropped = writing.baggage(&members);
-    if request.trust == Trust::Edge && !request.passes.verified.is_empty() {
-        writing.set.push((PASS, Cow::Owned(request.passes.header())));
+    if request.trust == Trust::Edge {
+        writing.set.extend(request.passes.header().map(|passes| (PASS, Cow::Owned(passes.into_bytes()))));
     }
     if request.passes.explain() {
         effects.response.explain = Some(policy.map_or_else(String::new, |policy| explain(policy, decisions)));
@@ -76,6 +77,7 @@ pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &
 struct Writing<'a> {
     request: Request<'a>,
     set: Vec<(&'a str, Cow<'a, [u8]>)>,
+    removed: Vec<&'a [u8]>,
 }
 
 impl<'a> Writing<'a> {
@@ -121,47 +123,48 @@ impl<'a> Writing<'a> {
     /// `baggage` with a member for each decision; how many it had no room for.
     fn baggage(&mut self, members: &[&str]) -> usize {
         let inbound = self.request.headers.value("baggage");
-        if inbound.is_none() && members.is_empty() {
-            return 0;
-        }
-        let rewritten = baggage::rewrite(inbound.as_deref(), self.request.trust, members);
-        if rewritten.changed {
-            // An empty value: the header goes.
-            self.set.push(("baggage", Cow::Owned(rewritten.header.unwrap_or_default())));
+        let strip = match self.request.trust {
+            Trust::Edge => Strip::All,
+            Trust::Mesh => Strip::Contradicting,
+        };
+        let rewritten = baggage::rewrite(inbound.as_deref(), strip, members);
+        match rewritten.header {
+            Header::Unchanged => {}
+            Header::Removed => self.removed.push(b"baggage"),
+            Header::Set(value) => self.set.push(("baggage", Cow::Owned(value))),
         }
         rewritten.dropped
     }
 
-    /// The fewest changes that leave the request with the headers set, and without those that Trust removes.
-    fn edits(self) -> Vec<Edit<'a>> {
-        let mut edits = Vec::with_capacity(self.set.len() + 1);
+    /// The fewest changes that leave the request with the headers set, and without those that go.
+    fn edits(mut self) -> Vec<Edit<'a>> {
         let headers = self.request.headers;
-        for (name, _) in headers.iter() {
-            let removed = match self.request.trust {
-                Trust::Edge => name.starts_with(OWN),
-                Trust::Mesh => name == CLUSTER.as_bytes() || name == MIRROR.as_bytes(),
-            };
-            let again = || edits.contains(&Edit::Remove(Cow::Borrowed(name)));
-            if removed && !self.set.iter().any(|(set, _)| set.as_bytes() == name) && !again() {
-                edits.push(Edit::Remove(Cow::Borrowed(name)));
-            }
-        }
+        let is_set = |name: &[u8]| self.set.iter().any(|(set, _)| set.as_bytes() == name);
+        self.removed.extend(forged(self.request.trust, headers).filter(|name| !is_set(name)));
+        self.removed.sort_unstable();
+        self.removed.dedup();
+        let mut edits: Vec<Edit<'a>> = self.removed.into_iter().map(Edit::Remove).collect();
         for (name, value) in self.set {
-            let count = headers.count(name);
-            if value.is_empty() && name == "baggage" {
-                edits.push(Edit::Remove(Cow::Borrowed(name.as_bytes())));
-                continue;
-            }
-            if count == 1 && headers.value(name).as_ref() == Some(&value) {
-                continue;
-            }
-            if count > 1 {
-                edits.push(Edit::Remove(Cow::Borrowed(name.as_bytes())));
+            match headers.count(name) {
+                0 => {}
+                1 if headers.value(name).as_ref() == Some(&value) => continue,
+                1 => {}
+                // Setting a header replaces the first of its name only.
+                _ => edits.push(Edit::Remove(name.as_bytes())),
             }
             edits.push(Edit::Set(name, value));
         }
         edits
     }
+}
+
+/// The names of the headers (or trailers) that must not come from where the request came from.
+pub fn forged<'a>(trust: Trust, headers: &Headers<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let names = headers.iter().map(|(name, _)| name);
+    names.filter(move |name| match trust {
+        Trust::Edge => name.starts_with(OWN),
+        Trust::Mesh => *name == CLUSTER.as_bytes() || *name == MIRROR.as_bytes(),
+    })
 }
 
 /// The headers and the cluster of a variant, less those that an earlier one has set.

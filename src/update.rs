@@ -79,6 +79,12 @@ impl Update {
         self.policy.as_ref()
     }
 
+    /// The ETag of the last document that was read whole.
+    #[must_use]
+    pub fn etag(&self) -> Option<&str> {
+        self.etag.as_deref()
+    }
+
     /// What a fetch asks with, besides method, authority and path.
     pub fn headers<'u>(&'u self, source: &Source, node: Option<&'u str>) -> Vec<(&'static str, std::borrow::Cow<'u, str>)> {
         let mut headers: Vec<(&'static str, std::borrow::Cow<'u, str>)> = Vec::new();
@@ -112,11 +118,6 @@ impl Update {
     pub fn load(&mut self, document: Vec<u8>, origin: Origin, configuration: &Configuration) {
         let loading = Loading::new(document, configuration.clusters.clone());
         self.candidate = Some(Candidate { loading, origin });
-    }
-
-    /// Drops what is being loaded.
-    pub fn abandon(&mut self) {
-        self.candidate = None;
     }
 
     /// Loads one more piece; an outcome when it was the last.

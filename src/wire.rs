@@ -57,9 +57,37 @@ fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resu
     T::deserialize(deserializer).map(Some)
 }
 
+/// Has the types read objects only: by itself serde reads an array as a struct too, member by member.
+macro_rules! objects {
+    ($($name:ident),* $(,)?) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $name::deserialize(ObjectOnly(deserializer))
+            }
+        }
+    )*};
+}
+
+objects!(Key, Mint, Source, Layer, Holdout, Rollout, Match, PathMatch, ValueMatch, Variant, Force, Slice, Strategy, Canary, Step, BlueGreen, Rolling, Ab, Share, Dark, Flag, Plugin, PluginSource, Verify, PassKey);
+
+struct ObjectOnly<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
 /// A targeting key: where it comes from, and whether a missing one is minted.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Key {
     /// Sources in order: the first that is present and not empty wins.
     pub from: Vec<Source>,
@@ -70,7 +98,7 @@ pub struct Key {
 
 /// The cookie that keeps a minted id.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mint {
     /// Its name.
     pub cookie: String,
@@ -80,7 +108,7 @@ pub struct Mint {
 
 /// Where a value comes from: exactly one member.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Source {
     /// A request header.
     #[serde(deserialize_with = "some")]
@@ -104,7 +132,7 @@ pub struct Source {
 
 /// A layer: rollouts in slices of it never meet in a user.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Layer {
     /// The targeting key that is hashed.
     pub key: String,
@@ -112,7 +140,7 @@ pub struct Layer {
 
 /// Keys that are kept out of every canary and experiment.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Holdout {
     /// Its name, and what is hashed with the key.
     pub name: String,
@@ -124,7 +152,7 @@ pub struct Holdout {
 
 /// One named decision about which version answers.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rollout {
     /// Its name.
     pub name: String,
@@ -182,7 +210,7 @@ pub enum State {
 
 /// What requests a rollout is about, as in the Gateway API's `HTTPRouteMatch`: all members must hold.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Match {
     /// The path.
     #[serde(deserialize_with = "some")]
@@ -198,7 +226,7 @@ pub struct Match {
 
 /// How a path is matched.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct PathMatch {
     /// In which way.
     #[serde(rename = "type", default)]
@@ -222,7 +250,7 @@ pub enum PathMatchType {
 
 /// How a header or a query parameter is matched.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ValueMatch {
     /// In which way.
     #[serde(rename = "type", default)]
@@ -245,7 +273,7 @@ pub enum ValueMatchType {
 
 /// What a variant does to a request.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct Variant {
     /// The cluster that answers.
     #[serde(deserialize_with = "some")]
@@ -256,7 +284,7 @@ pub struct Variant {
 
 /// Who gets a variant whatever the split says.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Force {
     /// The condition.
     pub when: Json,
@@ -266,7 +294,7 @@ pub struct Force {
 
 /// The part of a layer that a rollout has: keys from `from` up to, not including, `to` percent.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Slice {
     /// The layer.
     pub name: String,
@@ -278,7 +306,7 @@ pub struct Slice {
 
 /// How the split moves with time: exactly one member.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Strategy {
     /// A growing share for one variant.
     #[serde(deserialize_with = "some")]
@@ -299,7 +327,7 @@ pub struct Strategy {
 
 /// `percent`, or `start` and `steps`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Canary {
     /// The variant that grows.
     pub variant: String,
@@ -316,7 +344,7 @@ pub struct Canary {
 
 /// One step of a canary.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Step {
     /// The share.
     pub percent: Number,
@@ -327,7 +355,7 @@ pub struct Step {
 
 /// Before `at` `previous`, from then on `active`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BlueGreen {
     /// The new variant.
     pub active: String,
@@ -340,7 +368,7 @@ pub struct BlueGreen {
 
 /// Batch `i` of `batches` moves at `start` + `i` · `every`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Rolling {
     /// The variant to which instances move.
     pub variant: String,
@@ -354,7 +382,7 @@ pub struct Rolling {
 
 /// A fixed split between `start` and `end`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Ab {
     /// The shares.
     pub split: Vec<Share>,
@@ -368,7 +396,7 @@ pub struct Ab {
 
 /// A variant's share.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Share {
     /// The variant.
     pub variant: String,
@@ -378,7 +406,7 @@ pub struct Share {
 
 /// A variant that only passes and `force` reach.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Dark {
     /// The variant.
     pub variant: String,
@@ -396,7 +424,7 @@ pub enum Fractional {
 
 /// A flag, by its shape. Members that stand here for nobody are flagd's to add.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Flag {
     /// Its name, where flags are an array.
     #[serde(default, deserialize_with = "some")]
@@ -418,7 +446,7 @@ pub struct Flag {
 
 /// The plugin configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Plugin {
     /// What tells policies of one process apart.
     #[serde(deserialize_with = "some")]
@@ -447,7 +475,7 @@ pub struct Plugin {
 
 /// The config cluster.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct PluginSource {
     /// Envoy's name of it.
     pub cluster: String,
@@ -479,7 +507,7 @@ pub enum Trust {
 
 /// A key that signs policies.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Verify {
     /// Its name.
     pub kid: String,
@@ -489,7 +517,7 @@ pub struct Verify {
 
 /// A key that signs passes.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct PassKey {
     /// The environment variable that holds it.
     pub env: String,

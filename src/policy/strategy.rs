@@ -2,7 +2,7 @@
 
 use crate::bucket::{Percent, Threshold};
 use crate::finding::{Findings, Path, Problem};
-use crate::moment;
+use crate::moment::{Duration, Instant};
 use crate::schedule::{Cut, Schedule, Step, VariantId};
 use crate::wire;
 
@@ -246,7 +246,7 @@ fn shares(
         if cuts.iter().any(|cut| cut.variant == variant) {
             findings.report(&place.field("variant"), Problem::Twice(share.variant.clone()));
         }
-        sum_ppm += u64::from(percent.ppm());
+        sum_ppm += u64::from(percent.parts_per_million());
         cuts.push(Cut { end: Threshold::of_ppm(sum_ppm), variant });
     }
     if cuts.len() < split.len() {
@@ -272,11 +272,11 @@ pub fn percent_at(number: &wire::Number, place: &Path<'_>, findings: &mut Findin
 }
 
 fn instant(text: &str, place: &Path<'_>, findings: &mut Findings) -> Option<i64> {
-    reported(moment::instant_ms(text), place, findings)
+    reported(Instant::parse(text), place, findings).map(Instant::unix_ms)
 }
 
 fn positive_duration(text: &str, place: &Path<'_>, findings: &mut Findings) -> Option<i64> {
-    let ms = reported(moment::duration_ms(text), place, findings)?;
+    let ms = reported(Duration::parse(text), place, findings)?.as_ms();
     if ms == 0 {
         findings.report(place, Problem::expected("a duration above 0", text));
         return None;
