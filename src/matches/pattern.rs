@@ -1,0 +1,234 @@
+//! Regular expressions with bounds: for paths, headers, query parameters and conditions.
+
+use std::fmt;
+
+use regex_lite::{Regex, RegexBuilder};
+
+use super::{over_limit, shown};
+use crate::finding::Problem;
+
+/// The longest pattern in bytes.
+const LONGEST_PATTERN_BYTES: usize = 1_024;
+/// The longest text in bytes that is matched.
+const LONGEST_TEXT_BYTES: usize = 4_096;
+/// The largest program in bytes, which bounds the time to compile it and, times the text's length, to match with it.
+///
+/// 2,000 states natively, so that patterns without counted repetitions fit, whatever they hold. On wasm32 a state takes
+/// half of the bytes: what a native compiler takes, the plugin takes.
+const LARGEST_PROGRAM_BYTES: usize = 64 << 10;
+/// The most capturing groups: the matcher keeps two offsets for every group in every state.
+const MOST_GROUPS: usize = 32;
+
+/// A regular expression that matches whole texts.
+///
+/// The syntax is that of `regex-lite`: no look-around, no back-references, classes like `\w` are ASCII. Matching takes
+/// time in proportion to the length of the text, whatever pattern and text are.
+pub struct Pattern(Regex);
+
+impl Pattern {
+    /// Compiles `pattern`.
+    ///
+    /// # Errors
+    ///
+    /// A pattern over 1,024 bytes; one that is no regular expression (`a(`); one of which the program is too large
+    /// (`(a{1000}){1000}`), or has more than 32 capturing groups.
+    pub fn compile(pattern: &str) -> Result<Pattern, Problem> {
+        if pattern.len() > LONGEST_PATTERN_BYTES {
+            return Err(over_limit("bytes", LONGEST_PATTERN_BYTES, pattern.len()));
+        }
+        // By itself first: in parentheses `a)|(b` would pass.
+        let alone = build(pattern).map_err(|error| problem(pattern, &error))?;
+        let groups = alone.captures_len().saturating_sub(1);
+        if groups > MOST_GROUPS {
+            return Err(over_limit("capturing groups", MOST_GROUPS, groups));
+        }
+        build(&format!(r"\A(?:{pattern})\z"))
+            // A comment at the end (`(?x) a # b`) swallows the parenthesis; only then a new line means nothing.
+            .or_else(|error| build(&format!("\\A(?:{pattern}\n)\\z")).map_err(|_| problem(pattern, &error)))
+            .map(Pattern)
+    }
+
+    /// Whether it matches `text` from start to end. A text over 4,096 bytes is not matched.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        text.len() <= LONGEST_TEXT_BYTES && self.0.is_match(text)
+    }
+
+    /// These bytes as patterns read them: none that are not UTF-8 or are over 4,096 bytes, which no pattern matches.
+    #[must_use]
+    pub fn text(bytes: &[u8]) -> Option<&str> {
+        if bytes.len() > LONGEST_TEXT_BYTES { None } else { str::from_utf8(bytes).ok() }
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.0.as_str()).finish()
+    }
+}
+
+fn build(pattern: &str) -> Result<Regex, regex_lite::Error> {
+    RegexBuilder::new(pattern).size_limit(LARGEST_PROGRAM_BYTES).build()
+}
+
+/// The reason stands first, since a long pattern is cut off.
+fn problem(pattern: &str, error: &regex_lite::Error) -> Problem {
+    let reason = error.to_string();
+    let reason = reason.strip_prefix("found ").unwrap_or(&reason);
+    Problem::expected(format!("a regular expression ({reason})"), shown(pattern))
+}
+
+/// A text with which every text that `pattern` matches as a whole begins. Less than there is, down to nothing, where
+/// that takes more than a look; `pattern` is one that compiles.
+pub(super) fn leading_text(pattern: &str) -> String {
+    let mut lead = String::new();
+    if has_flags_or_names(pattern) || may_alternate(pattern) {
+        return lead;
+    }
+    let mut chars = pattern.strip_prefix('^').unwrap_or(pattern).chars().peekable();
+    while let Some(c) = chars.next() {
+        let literal = match c {
+            '\\' => chars.next().filter(|c| matches!(c, '.' | '-' | '/')),
+            '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '|' => None,
+            c => Some(c),
+        };
+        match (literal, chars.peek()) {
+            (None, _) | (_, Some('?' | '*' | '+' | '{')) => break,
+            (Some(literal), _) => lead.push(literal),
+        }
+    }
+    lead
+}
+
+/// Flags change what letters and spaces mean; names may hold brackets.
+fn has_flags_or_names(pattern: &str) -> bool {
+    pattern.split("(?").skip(1).any(|rest| !rest.starts_with(':'))
+}
+
+/// Whether there is a `|` outside of groups and classes, or something that makes it hard to tell.
+fn may_alternate(pattern: &str) -> bool {
+    let (mut groups, mut in_class) = (0_usize, false);
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => _ = chars.next(),
+            '[' if in_class || matches!(chars.as_str().trim_start_matches('^').chars().next(), Some(']')) => {
+                return true;
+            }
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '(' if !in_class => groups += 1,
+            ')' if !in_class => groups = groups.saturating_sub(1),
+            '|' if !in_class && groups == 0 => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_the_whole_text() {
+        let longest = "a".repeat(LONGEST_TEXT_BYTES);
+        for (pattern, text, expected) in [
+            ("a|ab", "ab", true),
+            ("a|ab", "abc", false),
+            ("a", "a\n", false),
+            ("^a$", "a", true),
+            ("(?m)a$", "a\nb", false),
+            ("", "", true),
+            ("", "a", false),
+            ("(?i)a", "A", true),
+            ("(?x) a # b", "a", true),
+            ("(?x) a # b", "a\n", false),
+            ("a #", "a #", true),
+            (r"\d", "٣", false),
+            (".", "é", true),
+            ("a*", &longest, true),
+            ("a*", &format!("{longest}a"), false),
+        ] {
+            assert_eq!(Pattern::compile(pattern).unwrap().is_match(text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        for (pattern, refusal) in [
+            ("a(", "expected a regular expression (open group without closing ')'), found a("),
+            ("a)|(b", "expected a regular expression (closing ')' without matching '('), found a)|(b"),
+            ("(?=a)", "expected a regular expression (look-around is not supported), found (?=a)"),
+            (
+                "(a{999}){999}",
+                "expected a regular expression (compiled regex exceeded size limit), found (a{999}){999}",
+            ),
+            (&"()".repeat(33), "expected at most 32 capturing groups, found 33"),
+            (&"a".repeat(1025), "expected at most 1024 bytes, found 1025"),
+        ] {
+            assert_eq!(Pattern::compile(pattern).unwrap_err().to_string(), refusal);
+        }
+    }
+
+    #[test]
+    fn patterns_of_any_length_fit_without_counted_repetitions() {
+        for part in ["a", "a?", "a*", "(?i)k", r"\w", r"\W", "[^a]", "a|", "(?:)?", "(?:a|b)?", "한"] {
+            let pattern = part.repeat(LONGEST_PATTERN_BYTES / part.len());
+            assert!(Pattern::compile(&pattern).is_ok(), "{part}");
+        }
+    }
+
+    #[test]
+    fn the_leading_text_ends_where_there_is_a_choice() {
+        for (pattern, lead) in [
+            ("/api/v1", "/api/v1"),
+            ("^/api/.*$", "/api/"),
+            (r"/a\.b\-c\/d", "/a.b-c/d"),
+            (r"/a\d", "/a"),
+            ("/ab?c", "/a"),
+            ("/ab{0}c", "/a"),
+            ("/a(b|c)", "/a"),
+            ("/a(b|c)|d", ""),
+            ("/a[(]|b", ""),
+            ("/a[|]b", "/a"),
+            (r"/a\(|b", ""),
+            ("/a[)(|]b", "/a"),
+            ("/a[]|]b", ""),
+            ("/a[^]|]b", ""),
+            ("/a[[:alpha:]]", ""),
+            ("(?i)/a", ""),
+            ("/a(?i:b)", ""),
+            ("/a(?<n[>b)|c", ""),
+            ("/a(?:b|c)", "/a"),
+            ("^*/a", ""),
+            ("한/글", "한/글"),
+        ] {
+            assert!(Pattern::compile(pattern).is_ok() || pattern.contains("n["), "{pattern}");
+            assert_eq!(leading_text(pattern), lead, "{pattern}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn no_pattern_panics(pattern in r"([\[\](){}?*+|^$\\:,<>Pxbims0-9 #&~=!/u\n.-]|start|end|alpha|한){0,24}", text in ".{0,16}") {
+            if let Ok(pattern) = Pattern::compile(&pattern) {
+                let _ = pattern.is_match(&text);
+            }
+        }
+
+        #[test]
+        fn what_a_pattern_matches_begins_with_its_leading_text(
+            pattern in r"\^?(/|a|b|\\.|\.|\?|\*|\+|\||\(|\(\?:|\(\?i:|\)|\[|\]|\[\^|#| |\{0\}|\$|\^){0,10}",
+            text in "[/abAB.# |]{0,6}",
+        ) {
+            if let Ok(compiled) = Pattern::compile(&pattern) && compiled.is_match(&text) {
+                prop_assert!(text.starts_with(&leading_text(&pattern)), "{} {}", pattern, text);
+            }
+        }
+    }
+}

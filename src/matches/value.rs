@@ -1,0 +1,139 @@
+//! Matches of headers and query parameters.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::{Pattern, shown};
+use crate::finding::{Findings, Path, Problem};
+use crate::wire::{ValueMatch, ValueMatchType};
+
+/// What the value of a header or query parameter must be. One that is absent does not hold.
+#[derive(Debug)]
+pub(super) struct ValueRule {
+    name: Box<str>,
+    value: Value,
+}
+
+#[derive(Debug)]
+enum Value {
+    Exact(Box<[u8]>),
+    Pattern(Pattern),
+}
+
+impl ValueRule {
+    /// Of which header, in lower case, or parameter.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether `found`, the value of that name, is what it must be.
+    pub(super) fn is_match(&self, found: Option<Cow<'_, [u8]>>) -> bool {
+        let Some(found) = found else { return false };
+        match &self.value {
+            Value::Exact(exact) => **exact == *found,
+            Value::Pattern(pattern) => Pattern::text(&found).is_some_and(|text| pattern.is_match(text)),
+        }
+    }
+}
+
+impl Value {
+    fn compile(rule: &ValueMatch) -> Result<Value, Problem> {
+        Ok(match rule.kind {
+            ValueMatchType::Exact => Value::Exact(rule.value.as_bytes().into()),
+            ValueMatchType::RegularExpression => Value::Pattern(Pattern::compile(&rule.value)?),
+        })
+    }
+}
+
+/// Compiles the header matches written at `place`; names are compared without regard to case.
+///
+/// Reports, and gives `None` for, names that are no tokens (RFC 9110, section 5.6.2; so pseudo headers), names that
+/// stand twice, and what [`Pattern::compile`] refuses.
+pub(super) fn compile_headers(
+    headers: &[ValueMatch],
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Box<[ValueRule]>> {
+    compile_all(headers, place, findings, |name| match is_token(name) {
+        true => Ok(name.to_ascii_lowercase().into()),
+        false => Err(Problem::expected("the name of a header", shown(name))),
+    })
+}
+
+/// Compiles the matches of query parameters written at `place`.
+///
+/// Reports, and gives `None` for, empty names, names that stand twice, and what [`Pattern::compile`] refuses.
+pub(super) fn compile_query(
+    parameters: &[ValueMatch],
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Box<[ValueRule]>> {
+    compile_all(parameters, place, findings, |name| match name {
+        "" => Err(Problem::expected("the name of a query parameter", shown(name))),
+        name => Ok(name.into()),
+    })
+}
+
+fn compile_all(
+    rules: &[ValueMatch],
+    place: &Path<'_>,
+    findings: &mut Findings,
+    compile_name: impl Fn(&str) -> Result<Box<str>, Problem>,
+) -> Option<Box<[ValueRule]>> {
+    let mut seen = BTreeSet::new();
+    let mut compiled = Vec::with_capacity(rules.len());
+    for (i, rule) in rules.iter().enumerate() {
+        let place = place.item(i);
+        let name = compile_name(&rule.name).and_then(|name| match seen.insert(name.clone()) {
+            true => Ok(name),
+            false => Err(Problem::Twice(rule.name.clone())),
+        });
+        let name = name.map_err(|problem| findings.report(&place.field("name"), problem)).ok();
+        let value =
+            Value::compile(rule).map_err(|problem| findings.report(&place.field("value"), problem)).ok();
+        compiled.extend(name.zip(value).map(|(name, value)| ValueRule { name, value }));
+    }
+    (compiled.len() == rules.len()).then(|| compiled.into())
+}
+
+fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_compared_by_bytes_or_matched_as_text() {
+        use ValueMatchType::{Exact, RegularExpression};
+        for (kind, value, found, expected) in [
+            (Exact, "a", Some(&b"a"[..]), true),
+            (Exact, "a", Some(b"A"), false),
+            (Exact, "a", Some(b"a,b"), false),
+            (Exact, "", Some(b""), true),
+            (Exact, "", None, false),
+            (RegularExpression, "a|ab", Some(b"ab"), true),
+            (RegularExpression, "a", Some(b"xax"), false),
+            (RegularExpression, ".*", Some(b"\xff"), false),
+            (RegularExpression, ".*", Some("é".as_bytes()), true),
+            (RegularExpression, ".*", Some(&[b'a'; 4096]), true),
+            (RegularExpression, ".*", Some(&[b'a'; 4097]), false),
+            (RegularExpression, ".*", None, false),
+        ] {
+            let rule = ValueMatch { kind, name: String::new(), value: value.to_owned() };
+            let rule = ValueRule { name: "x".into(), value: Value::compile(&rule).unwrap() };
+            assert_eq!(rule.is_match(found.map(Cow::Borrowed)), expected, "{value} {found:?}");
+        }
+    }
+
+    #[test]
+    fn header_names_are_tokens() {
+        for name in ["x-user", "X_1", "a.b", "!#$%&'*+-.^_`|~"] {
+            assert!(is_token(name), "{name}");
+        }
+        for name in ["", ":path", "a b", "a:", "é", "a\0", "\"a\""] {
+            assert!(!is_token(name), "{name}");
+        }
+    }
+}
