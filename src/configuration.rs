@@ -194,14 +194,26 @@ mod tests {
     fn refusals_name_the_place_and_the_problem() {
         for (text, refusal) in [
             ("[]", "document: expected an object, found an array"),
-            (r#"{"nam": "a"}"#, "nam: unknown member, expected `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `ofrep`"),
+            (
+                r#"{"nam": "a"}"#,
+                "nam: unknown member, expected `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `ofrep`",
+            ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
             (r#"{"ofrep": {"prefix": "/ofrep/v1"}}"#, "ofrep: not supported yet"),
             (r#"{"source": {"cluster": "c"}}"#, "source: missing member `path`"),
-            (r#"{"source": {"cluster": "c", "path": "x"}}"#, "source.path: expected a path that starts with `/`, found \"x\""),
-            (r#"{"source": {"cluster": "c", "path": "/x", "poll": "0s"}}"#, "source.poll: expected above 0, at most 1d, found 0s"),
-            (r#"{"source": {"cluster": "c", "path": "/x", "wait": "1500ms"}}"#, "source.wait: expected whole seconds, found 1500ms"),
+            (
+                r#"{"source": {"cluster": "c", "path": "x"}}"#,
+                "source.path: expected a path that starts with `/`, found \"x\"",
+            ),
+            (
+                r#"{"source": {"cluster": "c", "path": "/x", "poll": "0s"}}"#,
+                "source.poll: expected above 0, at most 1d, found 0s",
+            ),
+            (
+                r#"{"source": {"cluster": "c", "path": "/x", "wait": "1500ms"}}"#,
+                "source.wait: expected whole seconds, found 1500ms",
+            ),
             (r#"{"policy": {"revision": -1}}"#, "policy.revision: expected a whole number, found -1"),
             (r#"{"policy": []}"#, "policy: expected an object at line 1 column 1"),
         ] {

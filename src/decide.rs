@@ -11,9 +11,8 @@ use crate::baggage;
 use crate::bucket::Bucket;
 use crate::headers::Headers;
 use crate::logic::Condition;
-use crate::matches::Target;
 use crate::pass::Passes;
-use crate::policy::{KeyId, Policy, Rollout, RolloutId, TargetingKey};
+use crate::policy::{Policy, Rollout, RolloutId, TargetingKey};
 use crate::schedule::{Split, VariantId};
 
 pub use values::{Minted, Values};
@@ -154,19 +153,7 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
         Trust::Edge => Vec::new(),
         Trust::Mesh => followed(policy, request.headers),
     };
-    let deciding = Deciding { policy, values: &values, followed: &followed };
-    let mut applying = Vec::new();
-    let target = Target {
-        host: values.host(),
-        path: values.path(),
-        method: values.method(),
-        headers: request.headers,
-        query: &|name| values.query(name),
-    };
-    policy.index().find(&target, &mut applying);
-    let applies = applying.iter().filter_map(|id| deciding.applying(*id));
-    let handed_on = followed.iter().filter(|(id, _)| !applying.contains(id));
-    let list = applies.chain(handed_on.filter_map(|(id, _)| deciding.handed_on(*id))).collect();
+    let list = Deciding { policy, values: &values, followed: &followed }.all();
     Decisions { list, minted: values.into_minted() }
 }
 
@@ -196,13 +183,22 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
 }
 
 /// What the decisions for one request share.
-struct Deciding<'a> {
+struct Deciding<'d, 'a> {
     policy: &'a Policy,
-    values: &'a Values<'a>,
-    followed: &'a [(RolloutId, VariantId)],
+    values: &'d Values<'a>,
+    followed: &'d [(RolloutId, VariantId)],
 }
 
-impl Deciding<'_> {
+impl Deciding<'_, '_> {
+    /// The rollouts that apply, in order of precedence, then those that are only handed on.
+    fn all(&self) -> Vec<Decision> {
+        let mut applying = Vec::new();
+        self.policy.index().find(&self.values.target(&|name| self.values.query(name)), &mut applying);
+        let handed_on = self.followed.iter().filter(|(id, _)| !applying.contains(id));
+        let handed_on = handed_on.filter_map(|(id, _)| self.handed_on(*id));
+        applying.iter().filter_map(|id| self.applying(*id)).chain(handed_on).collect()
+    }
+
     /// A rollout that matches the request.
     fn applying(&self, id: RolloutId) -> Option<Decision> {
         let rollout = self.policy.rollout(id)?;
@@ -293,4 +289,3 @@ impl Deciding<'_> {
         }
     }
 }
-

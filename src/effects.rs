@@ -111,7 +111,9 @@ impl<'a> Writing<'a> {
         let mut kept = Vec::new();
         let secure = self.request.headers.value(":scheme").is_some_and(|scheme| &*scheme == b"https");
         for minted in &decisions.minted {
-            let Some(mint) = policy.keys.get(minted.key.0).and_then(|key| key.mint.as_ref()) else { continue };
+            let Some(mint) = policy.keys.get(minted.key.0).and_then(|key| key.mint.as_ref()) else {
+                continue;
+            };
             let before = header.take().or_else(|| self.request.headers.value("cookie").map(Cow::into_owned));
             header = Some(cookie::replace(before.as_deref(), &mint.cookie, &minted.id));
             kept.push(cookie::set_cookie(&mint.cookie, &minted.id, mint.max_age_s, secure));

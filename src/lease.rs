@@ -65,7 +65,8 @@ impl Lease {
     /// context with a newer plugin configuration: the older one's listener drains for minutes, and its poll interval
     /// is not the one asked for any more.
     fn is_free_for(&self, asking: &Holder, now_ms: i64) -> bool {
-        let superseded = self.holder.configuration != asking.configuration && self.holder.born_ms < asking.born_ms;
+        let superseded =
+            self.holder.configuration != asking.configuration && self.holder.born_ms < asking.born_ms;
         self.holder.id == asking.id
             || self.ends_ms <= now_ms
             || self.ends_ms > now_ms.saturating_add(BELIEVED_MS)
@@ -86,8 +87,12 @@ impl Lease {
 
     fn bytes(&self) -> [u8; BYTES] {
         let Holder { id, configuration, born_ms } = self.holder;
-        let numbers =
-            [id.to_le_bytes(), configuration.to_le_bytes(), born_ms.to_le_bytes(), self.ends_ms.to_le_bytes()];
+        let numbers = [
+            id.to_le_bytes(),
+            configuration.to_le_bytes(),
+            born_ms.to_le_bytes(),
+            self.ends_ms.to_le_bytes(),
+        ];
         let mut bytes = [0; BYTES];
         for (to, from) in bytes.iter_mut().zip(numbers.iter().flatten()) {
             *to = *from;

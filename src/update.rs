@@ -86,7 +86,11 @@ impl Update {
     }
 
     /// What a fetch asks with, besides method, authority and path.
-    pub fn headers<'u>(&'u self, source: &Source, node: Option<&'u str>) -> Vec<(&'static str, std::borrow::Cow<'u, str>)> {
+    pub fn headers<'u>(
+        &'u self,
+        source: &Source,
+        node: Option<&'u str>,
+    ) -> Vec<(&'static str, std::borrow::Cow<'u, str>)> {
         let mut headers: Vec<(&'static str, std::borrow::Cow<'u, str>)> = Vec::new();
         let revision = self.policy.as_ref().map(|policy| policy.revision.to_string());
         headers.extend(self.etag.as_deref().map(|etag| ("if-none-match", etag.into())));

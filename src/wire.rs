@@ -68,7 +68,33 @@ macro_rules! objects {
     )*};
 }
 
-objects!(Key, Mint, Source, Layer, Holdout, Rollout, Match, PathMatch, ValueMatch, Variant, Force, Slice, Strategy, Canary, Step, BlueGreen, Rolling, Ab, Share, Dark, Flag, Plugin, PluginSource, Verify, PassKey);
+objects!(
+    Key,
+    Mint,
+    Source,
+    Layer,
+    Holdout,
+    Rollout,
+    Match,
+    PathMatch,
+    ValueMatch,
+    Variant,
+    Force,
+    Slice,
+    Strategy,
+    Canary,
+    Step,
+    BlueGreen,
+    Rolling,
+    Ab,
+    Share,
+    Dark,
+    Flag,
+    Plugin,
+    PluginSource,
+    Verify,
+    PassKey
+);
 
 struct ObjectOnly<D>(D);
 

@@ -7,6 +7,7 @@ use crate::authority;
 use crate::cookie;
 use crate::decide::{Request, Trust};
 use crate::logic::{Data, Value, Var};
+use crate::matches::Target;
 use crate::pass::Passes;
 use crate::policy::{Key, KeyId, Policy, Source, TargetingKey};
 use crate::query;
@@ -30,6 +31,7 @@ pub struct Values<'a> {
     host: Option<Cow<'a, str>>,
     path: &'a [u8],
     query: &'a [u8],
+    method: &'a [u8],
     now_ms: OnceCell<i64>,
     cookies: OnceCell<Option<Cow<'a, [u8]>>>,
     client_ip: OnceCell<Option<Box<str>>>,
@@ -56,6 +58,7 @@ impl<'a> Values<'a> {
             host: first(b":authority").and_then(authority::host),
             path,
             query,
+            method: first(b":method").unwrap_or_default(),
             now_ms: OnceCell::new(),
             cookies: OnceCell::new(),
             client_ip: OnceCell::new(),
@@ -64,23 +67,16 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The host that hostnames are compared with.
+    /// What rollouts are matched with.
     #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
-    }
-
-    /// The path that matches are compared with.
-    #[must_use]
-    pub fn path(&self) -> &'a [u8] {
-        self.path
-    }
-
-    /// The method.
-    #[must_use]
-    pub fn method(&self) -> &'a [u8] {
-        let mut headers = self.request.headers.iter();
-        headers.find(|(name, _)| *name == b":method").map_or(b"", |(_, value)| value)
+    pub fn target<'t>(&'t self, query: &'t dyn Fn(&str) -> Option<Cow<'t, [u8]>>) -> Target<'t> {
+        Target {
+            host: self.host.as_deref(),
+            path: self.path,
+            method: self.method,
+            headers: self.request.headers,
+            query,
+        }
     }
 
     /// The query parameter `name`.
@@ -223,8 +219,8 @@ impl Data for Seen<'_, '_> {
                 TargetingKey::Key(id) => values.key(id),
                 TargetingKey::Node => values.node_id(),
             }),
-            Var::Method => text(Some(values.method())),
-            Var::Host => values.host().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
+            Var::Method => text(Some(values.method)),
+            Var::Host => values.host.as_deref().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
             Var::Path => text(Some(values.path)),
             Var::Header(name) => owned_text(values.request.headers.value(name)),
             Var::Query(name) => owned_text(values.query(name)),
@@ -242,13 +238,17 @@ impl Data for Seen<'_, '_> {
 
 /// A text; null where there is none or it is not UTF-8.
 fn text(bytes: Option<&[u8]>) -> Value<'_> {
-    bytes.and_then(|bytes| str::from_utf8(bytes).ok()).map_or(Value::Null, |text| Value::Text(Cow::Borrowed(text)))
+    bytes
+        .and_then(|bytes| str::from_utf8(bytes).ok())
+        .map_or(Value::Null, |text| Value::Text(Cow::Borrowed(text)))
 }
 
 fn owned_text(bytes: Option<Cow<'_, [u8]>>) -> Value<'_> {
     match bytes {
         Some(Cow::Borrowed(bytes)) => text(Some(bytes)),
-        Some(Cow::Owned(bytes)) => String::from_utf8(bytes).map_or(Value::Null, |text| Value::Text(Cow::Owned(text))),
+        Some(Cow::Owned(bytes)) => {
+            String::from_utf8(bytes).map_or(Value::Null, |text| Value::Text(Cow::Owned(text)))
+        }
         None => Value::Null,
     }
 }

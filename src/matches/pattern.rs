@@ -13,9 +13,9 @@ const LONGEST_PATTERN_BYTES: usize = 1_024;
 const LONGEST_TEXT_BYTES: usize = 4_096;
 /// The largest program in bytes, which bounds the time to compile it and, times the text's length, to match with it.
 ///
-/// 2,000 states natively, so that patterns without counted repetitions fit, whatever they hold. On wasm32 a state takes
-/// half of the bytes: what a native compiler takes, the plugin takes.
-const LARGEST_PROGRAM_BYTES: usize = 64 << 10;
+/// Some 4,000 states, so that patterns without counted repetitions fit, whatever they hold. A state takes as many bytes as
+/// pointers have it: what a native compiler takes, the plugin takes.
+const LARGEST_PROGRAM_BYTES: usize = (16 << 10) * size_of::<usize>();
 /// The most capturing groups: the matcher keeps two offsets for every group in every state.
 const MOST_GROUPS: usize = 32;
 

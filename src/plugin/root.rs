@@ -92,7 +92,8 @@ impl RootContext for Root {
         };
         let pass_keys = pass_keys(&configuration);
         self.update = Update::new(&configuration);
-        self.fetching = configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
+        self.fetching =
+            configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
         self.shared = Rc::new(Shared::new(configuration, pass_keys, node()));
         if let Some(refusal) = &refusal {
             log::error!("plugin configuration refused: {refusal}");
@@ -181,7 +182,11 @@ impl Root {
                         share_compiled(stamp.id, &self.shared.configuration.clusters, &policy);
                     }
                     Origin::Fetched => {
-                        log::info!("{}: policy taken, revision {}", self.shared.configuration.name, policy.revision);
+                        log::info!(
+                            "{}: policy taken, revision {}",
+                            self.shared.configuration.name,
+                            policy.revision
+                        );
                         self.shared.metrics.outcome("policies", "taken");
                         self.shared.metrics.gauge("policy_refused", 0);
                         self.publish(&policy, &document);
@@ -269,11 +274,14 @@ impl Root {
         let spread = u32::try_from(random() >> 32).unwrap_or(0);
         fetching.polling.answered(news, now_ms, spread);
         let metrics = &self.shared.metrics;
-        metrics.outcome("fetches", match news {
-            News::Document { .. } => "document",
-            News::Unchanged => "unchanged",
-            News::Failed => "failed",
-        });
+        metrics.outcome(
+            "fetches",
+            match news {
+                News::Document { .. } => "document",
+                News::Unchanged => "unchanged",
+                News::Failed => "failed",
+            },
+        );
         if news != News::Failed {
             metrics.gauge("last_fetch_timestamp_seconds", now_ms.unsigned_abs() / 1_000);
         }

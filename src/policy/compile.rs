@@ -343,11 +343,7 @@ impl Work {
         cohorts: &mut Vec<Box<str>>,
     ) -> &'w mut Compiler {
         logic.get_or_insert_with(|| {
-            Compiler::new(
-                std::mem::take(attributes),
-                std::mem::take(evaluators),
-                std::mem::take(cohorts),
-            )
+            Compiler::new(std::mem::take(attributes), std::mem::take(evaluators), std::mem::take(cohorts))
         })
     }
 
@@ -380,7 +376,11 @@ impl Work {
         let key = self.known_key(&holdout.key, &place.field("key"));
         let percent = percent_at(&holdout.percent, &place.field("percent"), &mut self.findings);
         if let (Some(key), Some(percent)) = (key, percent) {
-            self.policy.holdouts.push(Holdout { seed: Seed::new(&holdout.name), key, end: percent.threshold() });
+            self.policy.holdouts.push(Holdout {
+                seed: Seed::new(&holdout.name),
+                key,
+                end: percent.threshold(),
+            });
         }
     }
 
@@ -388,8 +388,18 @@ impl Work {
         let Some(wire) = piece.read::<wire::Rollout>(place, &mut self.findings) else { return };
         let Ok(id) = RolloutId::try_from(item) else { return };
         self.seed_is_free(&wire, place);
-        let Work { policy, findings, clusters, keys, layers, logic, attribute_names, evaluators, cohorts, .. } =
-            self;
+        let Work {
+            policy,
+            findings,
+            clusters,
+            keys,
+            layers,
+            logic,
+            attribute_names,
+            evaluators,
+            cohorts,
+            ..
+        } = self;
         let logic = Work::logic(logic, attribute_names, evaluators, cohorts);
         let around = Surroundings { keys, layers, clusters };
         let compiled = rollout::compile(&wire, &around, logic, place, findings);
@@ -408,7 +418,8 @@ impl Work {
             None => ("name", rollout.name.as_str()),
         };
         if self.layers.contains_key(seed) || self.holdouts.contains_key(seed) {
-            let problem = Problem::expected("a seed that no layer or holdout is called", format_args!("`{seed}`"));
+            let problem =
+                Problem::expected("a seed that no layer or holdout is called", format_args!("`{seed}`"));
             self.findings.report(&place.field(member), problem);
         }
     }
@@ -451,8 +462,7 @@ impl Work {
 
     /// Checks what can be checked only when all is read.
     fn close(&mut self) {
-        let Some(mut logic) = self.logic.take() else { return };
-        logic.close(&mut self.findings);
-        self.policy.library = logic.into_library();
+        let Some(logic) = self.logic.take() else { return };
+        self.policy.library = logic.close(&mut self.findings).unwrap_or_default();
     }
 }

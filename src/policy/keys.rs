@@ -23,7 +23,8 @@ pub fn key(key: &wire::Key, place: &Path<'_>, findings: &mut Findings) -> Option
             let is_source = |source: &wire::Source| source.cookie.as_deref() == Some(&mint.cookie);
             if !key.from.iter().any(is_source) {
                 let found = format!("`{}`", mint.cookie);
-                findings.report(&place.field("cookie"), Problem::expected("a cookie that is in `from`", found));
+                findings
+                    .report(&place.field("cookie"), Problem::expected("a cookie that is in `from`", found));
             }
             let max_age = reported(Duration::parse(&mint.max_age), &place.field("maxAge"), findings)?;
             let max_age_ms = max_age.as_ms();
@@ -41,11 +42,7 @@ pub fn key(key: &wire::Key, place: &Path<'_>, findings: &mut Findings) -> Option
 }
 
 /// Compiles the sources at `place`: at least one.
-pub fn sources(
-    sources: &[wire::Source],
-    place: &Path<'_>,
-    findings: &mut Findings,
-) -> Option<Box<[Source]>> {
+pub fn sources(sources: &[wire::Source], place: &Path<'_>, findings: &mut Findings) -> Option<Box<[Source]>> {
     if sources.is_empty() {
         findings.report(place, Problem::expected("at least one source", "none"));
         return None;

@@ -114,7 +114,8 @@ fn variants(
 fn check_cluster(cluster: &str, clusters: &Clusters, place: &Path<'_>, findings: &mut Findings) {
     check_header_value(cluster, place, findings);
     if cluster.is_empty() || !clusters.allow(cluster) {
-        let problem = Problem::expected("a cluster that the plugin's `clusters` allows", format_args!("\"{cluster}\""));
+        let problem =
+            Problem::expected("a cluster that the plugin's `clusters` allows", format_args!("\"{cluster}\""));
         findings.report(place, problem);
     }
 }
@@ -148,7 +149,8 @@ fn targeting_key(
     match (kind?, &rollout.key) {
         (Kind::Rolling, None) => Some(TargetingKey::Node),
         (Kind::Rolling, Some(key)) => {
-            findings.report(&at, Problem::expected("no key: `rolling` moves proxies", format_args!("`{key}`")));
+            findings
+                .report(&at, Problem::expected("no key: `rolling` moves proxies", format_args!("`{key}`")));
             None
         }
         (Kind::Canary | Kind::Ab, None) => {

@@ -80,7 +80,9 @@ fn report(message: &str, inner: &serde_path_to_error::Path, place: &Path<'_>, fi
     };
     match inner.to_string().as_str() {
         "." => findings.report(place, problem),
-        inner if inner.starts_with('[') => findings.report(&Path::Root.field(&format!("{place}{inner}")), problem),
+        inner if inner.starts_with('[') => {
+            findings.report(&Path::Root.field(&format!("{place}{inner}")), problem)
+        }
         inner => findings.report(&place.field(inner), problem),
     }
 }

@@ -46,10 +46,8 @@ impl Variants<'_> {
     fn other(&self, name: &str, place: &Path<'_>, findings: &mut Findings) -> Option<VariantId> {
         let found = self.find(name, place, findings)?;
         if Some(found) == self.default {
-            findings.report(
-                place,
-                Problem::expected("another variant than `default`", format_args!("`{name}`")),
-            );
+            findings
+                .report(place, Problem::expected("another variant than `default`", format_args!("`{name}`")));
             return None;
         }
         Some(found)
@@ -82,7 +80,8 @@ pub fn compile(
             Some((Kind::Dark, Schedule::always(variants.default?)))
         }
         _ => {
-            let members = [canary.is_some(), blue_green.is_some(), rolling.is_some(), ab.is_some(), dark.is_some()];
+            let members =
+                [canary.is_some(), blue_green.is_some(), rolling.is_some(), ab.is_some(), dark.is_some()];
             let found = members.iter().filter(|there| **there).count();
             findings.report(
                 place,

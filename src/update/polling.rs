@@ -92,7 +92,8 @@ impl Polling {
             // pace gets half of it to breathe.
             _ if self.wait_ms == 0 => {
                 let paced_ms = self.due_ms.saturating_add(self.jittered_ms(random));
-                paced_ms.clamp(now_ms.saturating_add(self.poll_ms / 2), now_ms.saturating_add(self.poll_ms * 2))
+                paced_ms
+                    .clamp(now_ms.saturating_add(self.poll_ms / 2), now_ms.saturating_add(self.poll_ms * 2))
             }
             _ => now_ms.saturating_add(self.jittered_ms(random)),
         };
@@ -161,7 +162,11 @@ mod tests {
             (News::Document { is_new: true }, 100, HALF, 900),
             (News::Unchanged, 950, HALF, 500),
         ] {
-            assert_eq!(next(polling(1_000, 0), news, after_ms, random), expected, "{news:?} {after_ms} {random}");
+            assert_eq!(
+                next(polling(1_000, 0), news, after_ms, random),
+                expected,
+                "{news:?} {after_ms} {random}"
+            );
         }
     }
 
