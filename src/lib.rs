@@ -3,4 +3,5 @@
 pub mod finding;
 pub mod headers;
 pub mod json;
+pub mod logic;
 pub mod wire;

@@ -1,0 +1,216 @@
+//! Conditions: JsonLogic as flagd defines it, compiled once into a tree that evaluates without touching JSON.
+//!
+//! What is refused, is refused when compiling, with the place: unknown operators and names, a wrong number of operands,
+//! literals that an operator cannot read, expressions that reach themselves. Evaluating cannot fail. An operator that
+//! cannot do with what a request brings gives null, as flagd's do.
+//!
+//! # Overview
+//! * A [`Compiler`] takes the expressions of a policy one by one, so that loading can pause between them. Cohorts and
+//!   `$evaluators` may refer to each other in any order; [`Compiler::close`] sees that all of it comes to an end.
+//! * A [`Condition`] is one compiled expression. It is evaluated with the [`Library`] of the policy's named expressions
+//!   and with [`Data`], which answers for variables.
+//! * A [`Value`] borrows from policy and request. Comparing, searching and matching texts copies none.
+//!
+//! # Operators
+//! All of JsonLogic's and flagd's (`sem_ver`, `starts_with`, `ends_with`, `$ref`), and
+//! * `{"cohort": NAME}`: whether the request is in the cohort;
+//! * `{"cidr": [IP, NETWORK or [NETWORK…]]}`: whether the address is in one of the networks, or is one of the addresses;
+//!   bits beyond a prefix do not count; null where IP is none. IPv4 addresses mapped into IPv6 are IPv4 addresses;
+//! * `{"matches": [TEXT, PATTERN]}`: whether the pattern matches the whole text; null where TEXT is none.
+//!
+//! In the body of `map`, `filter`, `all`, `none`, `some` and `reduce`, `var` looks into the item. A `cohort` there still
+//! asks the request; a `$ref` is as if its expression stood there. `log` is its operand: nothing is logged.
+//!
+//! # Where JsonLogic's implementations differ
+//! * Texts turn into numbers whole, as by JavaScript's `Number`, in `+` and `*` too: `"1px"` is not a number.
+//! * Null is absent: `var` gives its default for it; it is the empty text in `cat` and `substr`, and in no text for `in`.
+//! * Two lists, or two objects, are never equal to each other.
+//! * `>` and `>=` take three operands as `<` and `<=` do: each must stand so to the next.
+//! * `substr` counts Unicode scalar values; `<` and its like compare texts by them.
+//! * An object is an operator and has exactly one member.
+//!
+//! # Untrusted input
+//! Expressions stand at most 64 deep in each other as they are written, 256 with every name replaced by its expression,
+//! so no evaluation fills the stack (it takes less than 512 KiB). Each has a budget of 100,000 steps, in which texts and lists count by size; one that
+//! uses it up gives null. What an operator makes may nest 64 deep, else likewise.
+
+use std::collections::BTreeMap;
+
+use crate::finding::{Findings, Path, Problem};
+use crate::json::Json;
+
+mod budget;
+mod coerce;
+mod compile;
+mod eval;
+mod library;
+mod lists;
+mod literals;
+mod networks;
+mod pattern;
+mod sem_ver;
+mod tree;
+mod value;
+mod var;
+
+use compile::{Names, Scope, Wanted};
+use eval::Evaluation;
+use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
+use tree::Expr;
+use var::Attributes;
+
+pub use pattern::{LONGEST_PATTERN, LONGEST_TEXT, Pattern};
+pub use value::{List, Object, Value};
+pub use var::{Data, Var};
+
+/// Compiles all expressions of one policy.
+///
+/// First every cohort, by [`Compiler::cohort`], and the conditions that use them, by [`Compiler::condition`], in any
+/// order; then [`Compiler::close`]. Of `$evaluators` only what these use is compiled, and checked.
+#[derive(Debug)]
+pub struct Compiler {
+    names: Names,
+    cohort_names: Vec<Box<str>>,
+    evaluator_sources: Vec<(Box<str>, Json)>,
+    cohorts: Vec<Option<Named>>,
+    wanted: Wanted,
+    evaluators: Vec<Option<Named>>,
+}
+
+/// The named expressions of a policy, which its conditions refer to.
+#[derive(Debug, Default)]
+pub struct Library {
+    attributes: Attributes,
+    cohorts: Vec<Expr>,
+    evaluators: Vec<Expr>,
+}
+
+/// A compiled expression.
+#[derive(Clone, Debug)]
+pub struct Condition(Expr);
+
+impl Compiler {
+    /// A compiler for a policy with these attributes, `$evaluators` and cohorts. Of a name that stands twice the caller
+    /// tells; here the last attribute or cohort and the last evaluator of the name count.
+    #[must_use]
+    pub fn new(
+        attributes: Vec<Box<str>>,
+        evaluators: Vec<(Box<str>, Json)>,
+        cohorts: Vec<Box<str>>,
+    ) -> Compiler {
+        let names = Names {
+            attributes: Attributes::new(attributes),
+            cohorts: numbered(&cohorts, |name| name),
+            evaluators: numbered(&evaluators, |(name, _)| name),
+        };
+        Compiler {
+            names,
+            cohorts: cohorts.iter().map(|_| None).collect(),
+            cohort_names: cohorts,
+            evaluator_sources: evaluators,
+            wanted: Wanted::default(),
+            evaluators: Vec::new(),
+        }
+    }
+
+    /// Compiles the expression of cohort `index` (its place among the names given to [`Compiler::new`]), written at
+    /// `path`.
+    pub fn cohort(&mut self, index: usize, json: &Json, path: &Path<'_>, findings: &mut Findings) {
+        let compiled = self.compile(json, path, findings);
+        if let Some(cohort) = self.cohorts.get_mut(index) {
+            *cohort = compiled;
+        }
+    }
+
+    /// Compiles the expression that is written at `path`; `None` if anything in it was reported.
+    pub fn condition(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
+        self.compile(json, path, findings).map(|named| Condition(named.expr))
+    }
+
+    /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand
+    /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`.
+    ///
+    /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
+    pub fn close(self, findings: &mut Findings) -> Option<Library> {
+        let mut sound = true;
+        Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(|node, fault| {
+            let (whose, name) = self.name(node);
+            let problem = match fault {
+                Fault::ReachesItself => Problem::ReachesItself(name.to_owned()),
+                Fault::TooDeep(levels) => compile::too_deep(DEEPEST_EXPANDED, levels),
+            };
+            findings.report(&Path::Root.field(whose).field(name), problem);
+            sound = false;
+        });
+        let all = |named: Vec<Option<Named>>| -> Option<Vec<Expr>> {
+            named.into_iter().map(|named| named.map(|named| named.expr)).collect()
+        };
+        let (cohorts, evaluators) = (all(self.cohorts)?, all(self.evaluators)?);
+        sound.then_some(Library { attributes: self.names.attributes, cohorts, evaluators })
+    }
+
+    fn compile(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Named> {
+        let compiled = compile::compile(json, path, Scope::Data, &self.names, &mut self.wanted, findings);
+        self.compile_wanted(findings);
+        compiled
+    }
+
+    /// Compiles the evaluators that were referred to, and those that they refer to.
+    fn compile_wanted(&mut self, findings: &mut Findings) {
+        while let Some((evaluator, scope)) = self.wanted.get(self.evaluators.len()) {
+            let Some((name, json)) = self.evaluator_sources.get(evaluator) else { return };
+            // What is wrong with it is wrong in both scopes, and told once.
+            let mut told = Findings::default();
+            let findings =
+                if self.wanted.is_second(self.evaluators.len()) { &mut told } else { &mut *findings };
+            let path = Path::Root.field("$evaluators");
+            let path = path.field(name);
+            let compiled = compile::compile(json, &path, scope, &self.names, &mut self.wanted, findings);
+            self.evaluators.push(compiled);
+        }
+    }
+
+    /// Where node `node` of the graph is defined, and its name.
+    fn name(&self, node: usize) -> (&'static str, &str) {
+        match node.checked_sub(self.cohort_names.len()) {
+            None => ("cohorts", self.cohort_names.get(node).map_or("", |name| name)),
+            Some(id) => {
+                let source = self.wanted.get(id).and_then(|(id, _)| self.evaluator_sources.get(id));
+                ("$evaluators", source.map_or("", |(name, _)| name))
+            }
+        }
+    }
+}
+
+fn numbered<T>(named: &[T], name: impl Fn(&T) -> &Box<str>) -> BTreeMap<Box<str>, usize> {
+    named.iter().enumerate().map(|(i, item)| (name(item).clone(), i)).collect()
+}
+
+impl Library {
+    fn cohort(&self, id: usize) -> Option<&Expr> {
+        self.cohorts.get(id)
+    }
+
+    fn evaluator(&self, id: usize) -> Option<&Expr> {
+        self.evaluators.get(id)
+    }
+}
+
+impl Condition {
+    /// Whether it holds: whether its value counts as true ([`Value::is_truthy`]).
+    ///
+    /// `library` is that of the same compiler; of another one the wrong cohorts answer.
+    #[must_use]
+    pub fn holds(&self, library: &Library, data: &dyn Data) -> bool {
+        self.evaluate(library, data).is_truthy()
+    }
+
+    /// Its value; null if it used up its budget.
+    #[must_use]
+    pub fn evaluate<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Value<'a> {
+        Evaluation::new(library, data).value(&self.0, eval::Scope::Data).unwrap_or(Value::Null)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! From JSON to compiled expressions: what every operator takes, and what is refused.
+
+use std::collections::BTreeMap;
+
+use super::library::{Named, Use};
+use super::tree::{Binary, Each, Expr, Many, Order, Texts, Unary};
+use super::var::Attributes;
+use crate::finding::{Findings, Path, Problem};
+use crate::json::Json;
+
+/// How deep operators and lists may stand inside each other in one expression, as it is written.
+pub(super) const DEEPEST_WRITTEN: usize = 64;
+
+/// What `var` looks into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    /// The request, or the flag's context.
+    Data,
+    /// The item, in a body of `map` and its like.
+    Item,
+}
+
+/// The names that expressions may use.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) attributes: Attributes,
+    pub(super) cohorts: BTreeMap<Box<str>, usize>,
+    pub(super) evaluators: BTreeMap<Box<str>, usize>,
+}
+
+/// The evaluators that some expression uses: each is compiled once for every scope that it is used in.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    ids: BTreeMap<(usize, Scope), usize>,
+    list: Vec<(usize, Scope)>,
+}
+
+impl Wanted {
+    pub(super) fn id(&mut self, evaluator: usize, scope: Scope) -> usize {
+        *self.ids.entry((evaluator, scope)).or_insert_with(|| {
+            self.list.push((evaluator, scope));
+            self.list.len() - 1
+        })
+    }
+
+    /// Whether evaluator use `id` is of one that was wanted in the other scope before.
+    pub(super) fn is_second(&self, id: usize) -> bool {
+        let Some((evaluator, scope)) = self.get(id) else { return false };
+        let other = if scope == Scope::Data { Scope::Item } else { Scope::Data };
+        self.ids.get(&(evaluator, other)).is_some_and(|&first| first < id)
+    }
+
+    /// Which evaluator and scope number `id` is.
+    pub(super) fn get(&self, id: usize) -> Option<(usize, Scope)> {
+        self.list.get(id).copied()
+    }
+}
+
+/// Compiles one expression, with what it may refer to and whom it tells.
+pub(super) struct Expressions<'c> {
+    pub(super) names: &'c Names,
+    pub(super) wanted: &'c mut Wanted,
+    pub(super) findings: &'c mut Findings,
+    pub(super) uses: Vec<Use>,
+    levels: usize,
+}
+
+/// Where in the document an expression stands, and under what.
+#[derive(Clone, Copy)]
+pub(super) struct At<'p> {
+    pub(super) path: &'p Path<'p>,
+    pub(super) scope: Scope,
+    pub(super) level: usize,
+}
+
+impl<'p> At<'p> {
+    pub(super) fn path<'q>(self, path: &'q Path<'q>) -> At<'q> {
+        At { path, scope: self.scope, level: self.level }
+    }
+
+    fn deeper(self) -> At<'p> {
+        At { level: self.level + 1, ..self }
+    }
+}
+
+/// Compiles the expression that is written at `path`. Reports all that is wrong in it.
+pub(super) fn compile(
+    json: &Json,
+    path: &Path<'_>,
+    scope: Scope,
+    names: &Names,
+    wanted: &mut Wanted,
+    findings: &mut Findings,
+) -> Option<Named> {
+    let mut expressions = Expressions { names, wanted, findings, uses: Vec::new(), levels: 0 };
+    let expr = expressions.expression(json, At { path, scope, level: 1 })?;
+    Some(Named { expr, levels: expressions.levels, uses: expressions.uses })
+}
+
+impl Expressions<'_> {
+    pub(super) fn expression(&mut self, json: &Json, at: At<'_>) -> Option<Expr> {
+        if at.level > DEEPEST_WRITTEN {
+            return self.refuse(at.path, too_deep(DEEPEST_WRITTEN, at.level));
+        }
+        self.levels = self.levels.max(at.level);
+        match json {
+            Json::Object(members) => match members.as_slice() {
+                [(name, operands)] => self.operator(name, operands, at.path(&at.path.field(name)).deeper()),
+                members => {
+                    let found = format!("{} members", members.len());
+                    self.refuse(at.path, Problem::expected("an operator: an object with one member", found))
+                }
+            },
+            Json::List(items) if !is_literal(json, DEEPEST_WRITTEN - at.level) => {
+                self.each_of(items, at.deeper(), None).map(|items| Expr::List(items.into()))
+            }
+            _ => Some(Expr::Literal(json.clone())),
+        }
+    }
+
+    fn operator(&mut self, name: &str, operands: &Json, at: At<'_>) -> Option<Expr> {
+        match name {
+            "var" => self.var(operands, at),
+            "missing" => self.any(operands, at).map(Expr::Missing),
+            "missing_some" => self.exactly(operands, at).map(Expr::MissingSome),
+            "if" | "?:" => self.any(operands, at).map(Expr::If),
+            "!" => self.unary(Unary::Not, operands, at),
+            "!!" => self.unary(Unary::Truth, operands, at),
+            "log" => self.unary(Unary::Log, operands, at),
+            "-" if operands_of(operands).len() == 1 => self.unary(Unary::Negate, operands, at),
+            "-" => self.binary(Binary::Subtract, operands, at),
+            "==" => self.binary(Binary::Equal, operands, at),
+            "!=" => self.binary(Binary::Unequal, operands, at),
+            "===" => self.binary(Binary::Same, operands, at),
+            "!==" => self.binary(Binary::Different, operands, at),
+            "<" => self.order(Order::Less, operands, at),
+            "<=" => self.order(Order::LessOrEqual, operands, at),
+            ">" => self.order(Order::Greater, operands, at),
+            ">=" => self.order(Order::GreaterOrEqual, operands, at),
+            "/" => self.binary(Binary::Divide, operands, at),
+            "%" => self.binary(Binary::Remainder, operands, at),
+            "and" => self.some(operands, at).map(Expr::And),
+            "or" => self.some(operands, at).map(Expr::Or),
+            "max" => self.many(Many::Max, operands, at),
+            "min" => self.many(Many::Min, operands, at),
+            "+" => self.many(Many::Add, operands, at),
+            "*" => self.many(Many::Multiply, operands, at),
+            "cat" => self.many(Many::Cat, operands, at),
+            "merge" => self.any(operands, at).map(|operands| Expr::Many(Many::Merge, operands)),
+            "in" => self.contained(operands, at),
+            "substr" => self.substring(operands, at),
+            "map" => self.each(Each::Map, operands, at),
+            "filter" => self.each(Each::Filter, operands, at),
+            "all" => self.each(Each::All, operands, at),
+            "none" => self.each(Each::None, operands, at),
+            "some" => self.each(Each::Some, operands, at),
+            "reduce" => self.with_body(operands, at).map(Expr::Reduce),
+            "starts_with" => self.affix(Binary::StartsWith, operands, at),
+            "ends_with" => self.affix(Binary::EndsWith, operands, at),
+            "sem_ver" => self.sem_ver(operands, at),
+            "cidr" => self.cidr(operands, at),
+            "matches" => self.matches(operands, at),
+            "cohort" => self.cohort(operands, at),
+            "$ref" => self.evaluator(operands, at),
+            "fractional" | "flag" => self.refuse(at.path, Problem::NotSupportedYet),
+            _ => self.refuse_unknown("operator", name, at),
+        }
+    }
+
+    fn unary(&mut self, operator: Unary, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let [operand] = *self.exactly(operands, at)?;
+        Some(Expr::Unary(operator, operand.into()))
+    }
+
+    pub(super) fn binary(&mut self, operator: Binary, operands: &Json, at: At<'_>) -> Option<Expr> {
+        self.exactly(operands, at).map(|operands| Expr::Binary(operator, operands))
+    }
+
+    fn order(&mut self, order: Order, operands: &Json, at: At<'_>) -> Option<Expr> {
+        match operands_of(operands).len() {
+            2 => self.binary(Binary::Order(order), operands, at),
+            3 => self.exactly(operands, at).map(|operands| Expr::Between(order, operands)),
+            found => self.refuse_count("2 or 3 operands", found, at),
+        }
+    }
+
+    fn many(&mut self, operator: Many, operands: &Json, at: At<'_>) -> Option<Expr> {
+        self.some(operands, at).map(|operands| Expr::Many(operator, operands))
+    }
+
+    fn contained(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let operands = self.exactly(operands, at)?;
+        if let [_, Expr::Literal(Json::List(items))] = &*operands
+            && let Some(texts) = Texts::of(items)
+        {
+            let [item, _] = *operands;
+            return Some(Expr::InTexts(item.into(), texts));
+        }
+        Some(Expr::Binary(Binary::In, operands))
+    }
+
+    fn substring(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        match operands_of(operands).len() {
+            2 => {
+                let [text, start] = *self.exactly(operands, at)?;
+                Some(Expr::Substring(text.into(), start.into(), None))
+            }
+            3 => {
+                let [text, start, length] = *self.exactly(operands, at)?;
+                Some(Expr::Substring(text.into(), start.into(), Some(length.into())))
+            }
+            found => self.refuse_count("2 or 3 operands", found, at),
+        }
+    }
+
+    fn each(&mut self, each: Each, operands: &Json, at: At<'_>) -> Option<Expr> {
+        self.with_body(operands, at).map(|operands| Expr::Each(each, operands))
+    }
+
+    /// Any number of operands.
+    fn any(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr]>> {
+        match operands {
+            Json::List(items) => self.each_of(items, at, None).map(Into::into),
+            operand => Some(Box::new([self.expression(operand, at)?])),
+        }
+    }
+
+    /// One operand or more.
+    fn some(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr]>> {
+        match operands_of(operands).len() {
+            0 => self.refuse_count("at least 1 operand", 0, at),
+            _ => self.any(operands, at),
+        }
+    }
+
+    /// Exactly `N` operands, or one that is not in a list.
+    pub(super) fn exactly<const N: usize>(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr; N]>> {
+        self.counted(operands, at, None)
+    }
+
+    /// Exactly `N` operands, the second of which is evaluated for each item of the first.
+    fn with_body<const N: usize>(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr; N]>> {
+        self.counted(operands, at, Some(1))
+    }
+
+    fn counted<const N: usize>(
+        &mut self,
+        operands: &Json,
+        at: At<'_>,
+        body: Option<usize>,
+    ) -> Option<Box<[Expr; N]>> {
+        let found = operands_of(operands).len();
+        if found != N {
+            let expected = if N == 1 { "1 operand".to_owned() } else { format!("{N} operands") };
+            return self.refuse(at.path, Problem::expected(expected, found));
+        }
+        let operands: Box<[Expr]> = match operands {
+            Json::List(items) => self.each_of(items, at, body)?.into(),
+            operand => Box::new([self.expression(operand, at)?]),
+        };
+        operands.try_into().ok()
+    }
+
+    /// Every one of `items`, so that all that is wrong in them is reported.
+    fn each_of(&mut self, items: &[Json], at: At<'_>, body: Option<usize>) -> Option<Vec<Expr>> {
+        let mut exprs = Vec::with_capacity(items.len());
+        for (i, item) in items.iter().enumerate() {
+            let path = at.path.item(i);
+            let scope = if body == Some(i) { Scope::Item } else { at.scope };
+            exprs.extend(self.expression(item, At { path: &path, scope, level: at.level }));
+        }
+        (exprs.len() == items.len()).then_some(exprs)
+    }
+
+    pub(super) fn refuse_count<T>(&mut self, expected: &'static str, found: usize, at: At<'_>) -> Option<T> {
+        self.refuse(at.path, Problem::expected(expected, found))
+    }
+
+    pub(super) fn refuse_unknown<T>(&mut self, what: &'static str, name: &str, at: At<'_>) -> Option<T> {
+        self.refuse(at.path, Problem::unknown(what, name))
+    }
+
+    pub(super) fn refuse<T>(&mut self, path: &Path<'_>, problem: Problem) -> Option<T> {
+        self.findings.report(path, problem);
+        None
+    }
+}
+
+/// That expressions stand too deep in each other.
+pub(super) fn too_deep(limit: usize, found: usize) -> Problem {
+    Problem::OverLimit { what: "levels of expressions", limit: limit as u64, found: found as u64 }
+}
+
+/// What an operator is applied to: one operand needs no list around it.
+pub(super) fn operands_of(json: &Json) -> &[Json] {
+    match json {
+        Json::List(items) => items,
+        operand => std::slice::from_ref(operand),
+    }
+}
+
+/// Whether there is no operator in it; not looking deeper than `levels`.
+fn is_literal(json: &Json, levels: usize) -> bool {
+    match json {
+        Json::Object(_) => false,
+        Json::List(_) if levels == 0 => false,
+        Json::List(items) => items.iter().all(|item| is_literal(item, levels - 1)),
+        _ => true,
+    }
+}

@@ -1,0 +1,342 @@
+//! Evaluation: what every operator does.
+
+use std::cmp::Ordering;
+
+use super::Library;
+use super::budget::{Budget, Exhausted};
+use super::coerce;
+use super::networks::parse_address;
+use super::sem_ver::{Comparison, Version};
+use super::tree::{Binary, Expr, Given, Many, Order, SemVer, Unary};
+use super::value::Value;
+use super::var::Data;
+
+pub(super) type Outcome<T> = Result<T, Exhausted>;
+
+/// What `var` looks into.
+#[derive(Clone, Copy)]
+pub(super) enum Scope<'s, 'a> {
+    /// The request, or the flag's context.
+    Data,
+    /// The item, in a body of `map` and its like.
+    Item(&'s Value<'a>),
+}
+
+/// One evaluation: it keeps nothing and changes nothing but its budget.
+pub(super) struct Evaluation<'a> {
+    library: &'a Library,
+    data: &'a dyn Data,
+    pub(super) budget: Budget,
+}
+
+impl<'a> Evaluation<'a> {
+    pub(super) fn new(library: &'a Library, data: &'a dyn Data) -> Evaluation<'a> {
+        Evaluation { library, data, budget: Budget::new() }
+    }
+
+    /// The value of an expression. Every operator has a function of its own, which keeps this one's stack frame small:
+    /// it is there once for every level.
+    pub(super) fn value(&mut self, expr: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        self.budget.spend(1)?;
+        match expr {
+            Expr::Literal(json) => self.read(Value::from(json)),
+            Expr::Var(var) => self.read(self.data.var(var)),
+            Expr::Binary(operator, operands) => self.binary(*operator, operands, scope),
+            Expr::And(operands) => self.first(operands, |value| !value.is_truthy(), scope),
+            Expr::Or(operands) => self.first(operands, Value::is_truthy, scope),
+            Expr::Many(operator, operands) => self.many(*operator, operands, scope),
+            Expr::Unary(operator, operand) => self.unary(*operator, operand, scope),
+            Expr::If(branches) => self.branch(branches, scope),
+            Expr::Cohort(id) => self.cohort(*id),
+            Expr::Evaluator(id) => self.evaluator(*id, scope),
+            Expr::InTexts(item, texts) => match self.value(item, scope)? {
+                Value::Text(text) => Ok(Value::Bool(texts.contain(&text))),
+                _ => Ok(Value::Bool(false)),
+            },
+            Expr::List(items) => self.list(items, scope),
+            Expr::Item(path) => self.item(path, scope),
+            Expr::Computed(name) => self.computed(name, scope),
+            Expr::Default(operands) => self.default(operands, scope),
+            Expr::Missing(names) => self.missing(names, scope),
+            Expr::MissingSome(operands) => self.missing_some(operands, scope),
+            Expr::Between(order, operands) => self.between(*order, operands, scope),
+            Expr::Substring(text, start, length) => self.substring(text, start, length.as_deref(), scope),
+            Expr::Each(each, operands) => self.each(*each, operands, scope),
+            Expr::Reduce(operands) => self.reduce(operands, scope),
+            Expr::SemVer(versions) => self.sem_ver(versions, scope),
+            Expr::InNetworks(address, networks) => match self.value(address, scope)? {
+                Value::Text(text) => Ok(parse_address(&text)
+                    .map_or(Value::Null, |address| Value::Bool(networks.contain(address)))),
+                _ => Ok(Value::Null),
+            },
+            Expr::Matches(text, pattern) => match self.value(text, scope)? {
+                Value::Text(text) => {
+                    self.budget.spend(pattern.steps(text.len()))?;
+                    Ok(Value::Bool(pattern.matches(&text)))
+                }
+                _ => Ok(Value::Null),
+            },
+        }
+    }
+
+    /// A value that somebody will read. All that operators do with an operand, they do in time that goes with its size.
+    fn read(&mut self, value: Value<'a>) -> Outcome<Value<'a>> {
+        if let Value::Text(text) = &value {
+            self.budget.read(text.len())?;
+        }
+        Ok(value)
+    }
+
+    /// A value that was cloned: what was made by an operator is copied, what is borrowed is not.
+    pub(super) fn copied(&mut self, value: Value<'a>) -> Outcome<Value<'a>> {
+        if let Value::Text(text) = &value {
+            self.budget.make(text.len())?;
+        }
+        Ok(value)
+    }
+
+    fn cohort(&mut self, id: usize) -> Outcome<Value<'a>> {
+        match self.library.cohort(id) {
+            Some(expr) => Ok(Value::Bool(self.value(expr, Scope::Data)?.is_truthy())),
+            None => Ok(Value::Null),
+        }
+    }
+
+    fn evaluator(&mut self, id: usize, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        self.library.evaluator(id).map_or(Ok(Value::Null), |expr| self.value(expr, scope))
+    }
+
+    /// What `name` stands for where it is not known before.
+    pub(super) fn named(&mut self, name: &str, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        self.budget.make(name.len())?;
+        match scope {
+            Scope::Data => self.read(self.data.var(&self.library.attributes.var(name))),
+            Scope::Item(item) => self.copied(item.at(name)),
+        }
+    }
+
+    fn item(&mut self, path: &str, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        match scope {
+            Scope::Item(item) => self.copied(item.at(path)),
+            Scope::Data => Ok(Value::Null),
+        }
+    }
+
+    fn computed(&mut self, name: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        let name = self.value(name, scope)?;
+        let name = coerce::text(&name, &mut self.budget)?;
+        self.named(&name, scope)
+    }
+
+    fn default(&mut self, operands: &'a [Expr; 2], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        let [expr, default] = operands;
+        match self.value(expr, scope)? {
+            Value::Null => self.value(default, scope),
+            value => Ok(value),
+        }
+    }
+
+    /// The first operand that is as `wanted`, or the last.
+    fn first(
+        &mut self,
+        operands: &'a [Expr],
+        wanted: impl Fn(&Value<'a>) -> bool,
+        scope: Scope<'_, 'a>,
+    ) -> Outcome<Value<'a>> {
+        let mut last = Value::Null;
+        for operand in operands {
+            last = self.value(operand, scope)?;
+            if wanted(&last) {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    fn branch(&mut self, branches: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        for branch in branches.chunks(2) {
+            match branch {
+                [condition, value] if self.value(condition, scope)?.is_truthy() => {
+                    return self.value(value, scope);
+                }
+                [otherwise] => return self.value(otherwise, scope),
+                _ => {}
+            }
+        }
+        Ok(Value::Null)
+    }
+
+    fn unary(&mut self, operator: Unary, operand: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        let value = self.value(operand, scope)?;
+        Ok(match operator {
+            Unary::Not => Value::Bool(!value.is_truthy()),
+            Unary::Truth => Value::Bool(value.is_truthy()),
+            Unary::Negate => Value::Number(-coerce::number(&value)),
+            Unary::Log => value,
+        })
+    }
+
+    fn binary(
+        &mut self,
+        operator: Binary,
+        operands: &'a [Expr; 2],
+        scope: Scope<'_, 'a>,
+    ) -> Outcome<Value<'a>> {
+        let [a, b] = operands;
+        let (a, b) = (self.value(a, scope)?, self.value(b, scope)?);
+        let budget = &mut self.budget;
+        Ok(match operator {
+            Binary::Equal => Value::Bool(coerce::equal(&a, &b, budget)?),
+            Binary::Unequal => Value::Bool(!coerce::equal(&a, &b, budget)?),
+            Binary::Same => Value::Bool(coerce::same(&a, &b)),
+            Binary::Different => Value::Bool(!coerce::same(&a, &b)),
+            Binary::Order(order) => Value::Bool(holds(order, &a, &b, budget)?),
+            Binary::Subtract => Value::Number(coerce::number(&a) - coerce::number(&b)),
+            Binary::Divide => Value::Number(coerce::number(&a) / coerce::number(&b)),
+            Binary::Remainder => Value::Number(coerce::number(&a) % coerce::number(&b)),
+            Binary::In => Value::Bool(contained(&a, &b, budget)?),
+            Binary::StartsWith => affix(&a, &b, |text, affix| text.starts_with(affix)),
+            Binary::EndsWith => affix(&a, &b, |text, affix| text.ends_with(affix)),
+        })
+    }
+
+    fn between(&mut self, order: Order, operands: &'a [Expr; 3], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        let [low, middle, high] = operands;
+        let (low, middle) = (self.value(low, scope)?, self.value(middle, scope)?);
+        if !holds(order, &low, &middle, &mut self.budget)? {
+            return Ok(Value::Bool(false));
+        }
+        let high = self.value(high, scope)?;
+        holds(order, &middle, &high, &mut self.budget).map(Value::Bool)
+    }
+
+    fn many(&mut self, operator: Many, operands: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        match operator {
+            Many::Max => self.fold(operands, f64::NEG_INFINITY, |a, b| either_nan(a, b, f64::max), scope),
+            Many::Min => self.fold(operands, f64::INFINITY, |a, b| either_nan(a, b, f64::min), scope),
+            Many::Add => self.fold(operands, 0.0, |a, b| a + b, scope),
+            Many::Multiply => self.fold(operands, 1.0, |a, b| a * b, scope),
+            Many::Cat => self.cat(operands, scope),
+            Many::Merge => self.merge(operands, scope),
+        }
+    }
+
+    fn fold(
+        &mut self,
+        operands: &'a [Expr],
+        start: f64,
+        step: fn(f64, f64) -> f64,
+        scope: Scope<'_, 'a>,
+    ) -> Outcome<Value<'a>> {
+        let mut number = start;
+        for operand in operands {
+            number = step(number, coerce::number(&self.value(operand, scope)?));
+        }
+        Ok(Value::Number(number))
+    }
+
+    fn cat(&mut self, operands: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        let mut text = String::new();
+        for operand in operands {
+            let value = self.value(operand, scope)?;
+            coerce::append(&mut text, &value, &mut self.budget)?;
+        }
+        Ok(Value::from(text))
+    }
+
+    fn substring(
+        &mut self,
+        text: &'a Expr,
+        start: &'a Expr,
+        length: Option<&'a Expr>,
+        scope: Scope<'_, 'a>,
+    ) -> Outcome<Value<'a>> {
+        let text = self.value(text, scope)?;
+        let start = coerce::number(&self.value(start, scope)?);
+        let length = match length {
+            Some(length) => Some(coerce::number(&self.value(length, scope)?)),
+            None => None,
+        };
+        if let Value::Text(std::borrow::Cow::Borrowed(text)) = text {
+            return Ok(Value::from(coerce::substring(text, start, length)));
+        }
+        let text = coerce::text(&text, &mut self.budget)?;
+        let part = coerce::substring(&text, start, length).to_owned();
+        self.copied(Value::from(part))
+    }
+
+    fn sem_ver(&mut self, versions: &'a SemVer, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        let comparison = match &versions.comparison {
+            Given::Literal(comparison) => Some(*comparison),
+            Given::Computed(expr) => match self.value(expr, scope)? {
+                Value::Text(text) => Comparison::parse(&text),
+                _ => None,
+            },
+        };
+        let (value, version, value_of_target, target);
+        let version = match &versions.version {
+            Given::Literal(version) => Some(version),
+            Given::Computed(expr) => {
+                value = self.value(expr, scope)?;
+                version = read_version(&value);
+                version.as_ref()
+            }
+        };
+        let target = match &versions.target {
+            Given::Literal(target) => Some(target),
+            Given::Computed(expr) => {
+                value_of_target = self.value(expr, scope)?;
+                target = read_version(&value_of_target);
+                target.as_ref()
+            }
+        };
+        Ok(match (version, comparison, target) {
+            (Some(version), Some(comparison), Some(target)) => Value::Bool(comparison.holds(version, target)),
+            _ => Value::Null,
+        })
+    }
+}
+
+fn read_version<'v>(value: &'v Value<'_>) -> Option<Version<'v>> {
+    match value {
+        Value::Text(text) => Version::parse(text),
+        Value::Number(number) => Version::parse(&coerce::number_text(*number)).map(Version::into_owned),
+        _ => None,
+    }
+}
+
+fn holds(order: Order, a: &Value<'_>, b: &Value<'_>, budget: &mut Budget) -> Outcome<bool> {
+    let ordering = coerce::order(a, b, budget)?;
+    Ok(ordering.is_some_and(|ordering| match order {
+        Order::Less => ordering == Ordering::Less,
+        Order::LessOrEqual => ordering != Ordering::Greater,
+        Order::Greater => ordering == Ordering::Greater,
+        Order::GreaterOrEqual => ordering != Ordering::Less,
+    }))
+}
+
+/// Whether `item` is in a list, as `===` has it, or part of a text. Null is part of no text, and
+/// nothing is part of the empty text.
+fn contained(item: &Value<'_>, all: &Value<'_>, budget: &mut Budget) -> Outcome<bool> {
+    match (item, all) {
+        (_, Value::List(list)) => {
+            budget.spend(list.len())?;
+            Ok(list.iter().any(|other| coerce::same(item, &other)))
+        }
+        (Value::Null, _) => Ok(false),
+        (_, Value::Text(text)) => Ok(!text.is_empty() && text.contains(&*coerce::text(item, budget)?)),
+        _ => Ok(false),
+    }
+}
+
+fn affix<'a>(text: &Value<'a>, affix: &Value<'a>, holds: fn(&str, &str) -> bool) -> Value<'a> {
+    match (text, affix) {
+        (Value::Text(text), Value::Text(affix)) => Value::Bool(holds(text, affix)),
+        _ => Value::Null,
+    }
+}
+
+/// NaN wins, as in JavaScript's `Math.max`.
+fn either_nan(a: f64, b: f64, pick: fn(f64, f64) -> f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { pick(a, b) }
+}

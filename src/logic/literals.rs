@@ -1,0 +1,190 @@
+//! Compiling the operators that read literals in their own way: names, versions, networks, patterns.
+
+use super::coerce::number_text;
+use super::compile::{At, Expressions, Scope, operands_of};
+use super::library::Use;
+use super::networks::{Networks, parse_address, parse_network};
+use super::pattern::Pattern;
+use super::sem_ver::{Comparison, Version};
+use super::tree::{Binary, Expr, Given, SemVer};
+use crate::finding::{Path, Problem};
+use crate::json::Json;
+
+impl Expressions<'_> {
+    pub(super) fn affix(&mut self, operator: Binary, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let texts = operands_of(operands).iter().enumerate().filter(|(_, operand)| !may_be_text(operand));
+        let mut refused = false;
+        for (i, operand) in texts {
+            self.findings.report(&at.path.item(i), Problem::expected("a text", operand.kind()));
+            refused = true;
+        }
+        self.binary(operator, operands, at).filter(|_| !refused)
+    }
+
+    pub(super) fn sem_ver(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let [version, comparison, target] = self.written(operands, "3 operands", at)?;
+        let version = self.version(version, at.path(&at.path.item(0)));
+        let comparison = self.comparison(comparison, at.path(&at.path.item(1)));
+        let target = self.version(target, at.path(&at.path.item(2)));
+        Some(Expr::SemVer(Box::new(SemVer { version: version?, comparison: comparison?, target: target? })))
+    }
+
+    fn version(&mut self, json: &Json, at: At<'_>) -> Option<Given<Version<'static>>> {
+        let number;
+        let text = match json {
+            Json::Object(_) => return self.expression(json, at).map(Given::Computed),
+            Json::Text(text) => text,
+            Json::Number(value) => {
+                number = number_text(*value);
+                number.as_str()
+            }
+            _ => return self.refuse(at.path, Problem::expected("a version", json.kind())),
+        };
+        match Version::parse(text) {
+            Some(version) => Some(Given::Literal(version.into_owned())),
+            None => self.refuse(at.path, Problem::expected("a version", text)),
+        }
+    }
+
+    fn comparison(&mut self, json: &Json, at: At<'_>) -> Option<Given<Comparison>> {
+        let found = match json {
+            Json::Object(_) => return self.expression(json, at).map(Given::Computed),
+            Json::Text(text) => match Comparison::parse(text) {
+                Some(comparison) => return Some(Given::Literal(comparison)),
+                None => text,
+            },
+            _ => json.kind(),
+        };
+        self.refuse(at.path, Problem::expected(Comparison::EXPECTED, found))
+    }
+
+    pub(super) fn cidr(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let [address, networks] = self.written(operands, "an address and its networks", at)?;
+        let networks = self.networks(networks, &at.path.item(1));
+        let path = at.path.item(0);
+        let address = match address {
+            Json::Text(text) if parse_address(text).is_none() => {
+                self.refuse(&path, Problem::expected("an IP address", text))
+            }
+            Json::Text(_) | Json::Object(_) => self.expression(address, at.path(&path)),
+            _ => self.refuse(&path, Problem::expected("an IP address", address.kind())),
+        };
+        Some(Expr::InNetworks(address?.into(), networks?))
+    }
+
+    fn networks(&mut self, json: &Json, path: &Path<'_>) -> Option<Networks> {
+        let Json::List(items) = json else {
+            return self.network(json, path).map(|network| Networks::new(&[network]));
+        };
+        let networks: Vec<_> =
+            items.iter().enumerate().map(|(i, item)| self.network(item, &path.item(i))).collect();
+        networks.into_iter().collect::<Option<Vec<_>>>().map(|networks| Networks::new(&networks))
+    }
+
+    fn network(&mut self, json: &Json, path: &Path<'_>) -> Option<ipnet::IpNet> {
+        let Json::Text(text) = json else {
+            return self.refuse(path, Problem::expected("a network", json.kind()));
+        };
+        match parse_network(text) {
+            Some(network) => Some(network),
+            None => self.refuse(path, Problem::expected("a network", text)),
+        }
+    }
+
+    pub(super) fn matches(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let [text, pattern] = self.written(operands, "a text and a pattern", at)?;
+        let path = at.path.item(1);
+        let pattern = match pattern {
+            Json::Text(pattern) => Pattern::compile(pattern, &path, self.findings),
+            _ => self.refuse(&path, Problem::expected("a regular expression", pattern.kind())),
+        };
+        let path = at.path.item(0);
+        let text = if may_be_text(text) {
+            self.expression(text, at.path(&path))
+        } else {
+            self.refuse(&path, Problem::expected("a text", text.kind()))
+        };
+        Some(Expr::Matches(text?.into(), pattern?))
+    }
+
+    pub(super) fn cohort(&mut self, name: &Json, at: At<'_>) -> Option<Expr> {
+        let Json::Text(name) = name else {
+            return self.refuse(at.path, Problem::expected("the name of a cohort", name.kind()));
+        };
+        let Some(&id) = self.names.cohorts.get(name) else {
+            return self.refuse_unknown("cohort", name, at);
+        };
+        self.uses.push(Use::Cohort { id, above: at.level - 1 });
+        Some(Expr::Cohort(id))
+    }
+
+    pub(super) fn evaluator(&mut self, name: &Json, at: At<'_>) -> Option<Expr> {
+        let Json::Text(name) = name else {
+            return self.refuse(at.path, Problem::expected("the name of an evaluator", name.kind()));
+        };
+        let Some(&evaluator) = self.names.evaluators.get(name) else {
+            return self.refuse_unknown("evaluator", name, at);
+        };
+        let id = self.wanted.id(evaluator, at.scope);
+        self.uses.push(Use::Evaluator { id, above: at.level - 1 });
+        Some(Expr::Evaluator(id))
+    }
+
+    pub(super) fn var(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        let (name, default) = match operands_of(operands) {
+            [] => (&Json::Null, None),
+            [name] => (name, None),
+            [name, default] => (name, Some(default)),
+            more => return self.refuse_count("a name and a default", more.len(), at),
+        };
+        let in_list = matches!(operands, Json::List(_));
+        let name_path = if in_list { at.path.item(0) } else { *at.path };
+        let var = self.named(name, at.path(&name_path));
+        match default {
+            None => var,
+            Some(default) => {
+                let default = self.expression(default, at.path(&at.path.item(1)));
+                Some(Expr::Default(Box::new([var?, default?])))
+            }
+        }
+    }
+
+    fn named(&mut self, name: &Json, at: At<'_>) -> Option<Expr> {
+        let number;
+        let name = match name {
+            Json::Object(_) => return self.expression(name, at).map(|name| Expr::Computed(name.into())),
+            Json::Null => "",
+            Json::Text(name) => name,
+            Json::Number(value) => {
+                number = number_text(*value);
+                &number
+            }
+            _ => return self.refuse(at.path, Problem::expected("the name of a variable", name.kind())),
+        };
+        if name.starts_with("$flagd.") && !matches!(name, "$flagd.flagKey" | "$flagd.timestamp") {
+            return self.refuse(at.path, Problem::expected("$flagd.flagKey or $flagd.timestamp", name));
+        }
+        Some(match at.scope {
+            Scope::Data => Expr::Var(self.names.attributes.var(name)),
+            Scope::Item => Expr::Item(name.into()),
+        })
+    }
+
+    /// The operands as they are written, where literals are read in the operator's own way.
+    fn written<'j, const N: usize>(
+        &mut self,
+        operands: &'j Json,
+        expected: &'static str,
+        at: At<'_>,
+    ) -> Option<&'j [Json; N]> {
+        let operands = operands_of(operands);
+        match operands.try_into() {
+            Ok(operands) => Some(operands),
+            Err(_) => self.refuse_count(expected, operands.len(), at),
+        }
+    }
+}
+
+fn may_be_text(json: &Json) -> bool {
+    matches!(json, Json::Text(_) | Json::Object(_))
+}

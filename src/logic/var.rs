@@ -1,0 +1,118 @@
+//! What expressions can ask for, and who answers.
+
+use std::collections::BTreeMap;
+
+use super::value::Value;
+
+/// What an expression can ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Var {
+    /// An attribute of the policy, by its place in the list that the compiler was given.
+    Attribute(usize),
+    /// `targetingKey`
+    TargetingKey,
+    /// `request.method`
+    Method,
+    /// `request.host`: what `hostnames` compare.
+    Host,
+    /// `request.path`: what `matches` compare.
+    Path,
+    /// `request.headers.NAME`: the whole rest of the name, dots included, in lower case.
+    Header(Box<str>),
+    /// `request.query.NAME`: the whole rest of the name.
+    Query(Box<str>),
+    /// `request.cookies.NAME`: the whole rest of the name.
+    Cookie(Box<str>),
+    /// `client.ip`: the address, without port.
+    ClientIp,
+    /// `node.id`
+    NodeId,
+    /// `node.region`
+    NodeRegion,
+    /// `node.zone`
+    NodeZone,
+    /// `$flagd.flagKey`
+    FlagKey,
+    /// `$flagd.timestamp`: the clock, in whole seconds since 1970.
+    Timestamp,
+    /// Any other name, as it is written: whole objects (`request`), everything (the empty name), and what a flag's
+    /// context has. Null for a request; a JSON context resolves it with [`Value::at`].
+    Other(Box<str>),
+}
+
+/// Where variables come from: a request, or the context of a flag.
+///
+/// Evaluation asks for what it reaches, each time that it reaches it, and for nothing else.
+pub trait Data {
+    /// The value of `var`; null where there is none.
+    fn var<'s>(&'s self, var: &Var) -> Value<'s>;
+}
+
+/// The names of a policy's attributes, and their places in its list.
+#[derive(Debug, Default)]
+pub(super) struct Attributes(BTreeMap<Box<str>, usize>);
+
+impl Attributes {
+    pub(super) fn new(names: Vec<Box<str>>) -> Attributes {
+        Attributes(names.into_iter().enumerate().map(|(i, name)| (name, i)).collect())
+    }
+
+    /// What `name` asks a request for. An attribute's name goes before all others.
+    pub(super) fn var(&self, name: &str) -> Var {
+        match self.0.get(name) {
+            Some(&attribute) => Var::Attribute(attribute),
+            None => built_in(name).unwrap_or_else(|| Var::Other(name.into())),
+        }
+    }
+}
+
+fn built_in(name: &str) -> Option<Var> {
+    Some(match name {
+        "targetingKey" => Var::TargetingKey,
+        "request.method" => Var::Method,
+        "request.host" => Var::Host,
+        "request.path" => Var::Path,
+        "client.ip" => Var::ClientIp,
+        "node.id" => Var::NodeId,
+        "node.region" => Var::NodeRegion,
+        "node.zone" => Var::NodeZone,
+        "$flagd.flagKey" => Var::FlagKey,
+        "$flagd.timestamp" => Var::Timestamp,
+        _ => match name.strip_prefix("request.")?.split_once('.')? {
+            ("headers", name) => Var::Header(name.to_ascii_lowercase().into()),
+            ("query", name) => Var::Query(name.into()),
+            ("cookies", name) => Var::Cookie(name.into()),
+            _ => return None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_asks_for_one_thing() {
+        let attributes = Attributes::new(vec!["region".into(), "user.plan".into()]);
+        for (name, expected) in [
+            ("region", Var::Attribute(0)),
+            ("user.plan", Var::Attribute(1)),
+            ("user", Var::Other("user".into())),
+            ("Region", Var::Other("Region".into())),
+            ("targetingKey", Var::TargetingKey),
+            ("request.method", Var::Method),
+            ("request.headers.X-Api.Version", Var::Header("x-api.version".into())),
+            ("request.headers.", Var::Header("".into())),
+            ("request.headers", Var::Other("request.headers".into())),
+            ("request.query.Q.a", Var::Query("Q.a".into())),
+            ("request.cookies.Sid", Var::Cookie("Sid".into())),
+            ("request.bodies.x", Var::Other("request.bodies.x".into())),
+            ("client.ip", Var::ClientIp),
+            ("node.zone", Var::NodeZone),
+            ("$flagd.timestamp", Var::Timestamp),
+            ("", Var::Other("".into())),
+        ] {
+            assert_eq!(attributes.var(name), expected, "{name}");
+        }
+    }
+}
