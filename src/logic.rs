@@ -31,12 +31,12 @@
 //!
 //! # Untrusted input
 //! Expressions stand at most 64 deep in each other as they are written, 256 with every name replaced by its expression,
-//! so no evaluation fills the stack. Each has a budget of 100,000 steps, in which texts and lists count by size; one that
+//! so no evaluation fills the stack (it takes less than 512 KiB). Each has a budget of 100,000 steps, in which texts and lists count by size; one that
 //! uses it up gives null. What an operator makes may nest 64 deep, else likewise.
 
 use std::collections::BTreeMap;
 
-use crate::finding::{Findings, Path};
+use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
 
 mod budget;
@@ -55,7 +55,7 @@ mod var;
 
 use compile::{Names, Scope, Wanted};
 use eval::Evaluation;
-use library::{Graph, Named};
+use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
 use tree::Expr;
 use var::Attributes;
 
@@ -133,14 +133,15 @@ impl Compiler {
     /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
     pub fn close(self, findings: &mut Findings) -> Option<Library> {
         let mut sound = true;
-        Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(
-            |node| self.name(node).1.to_owned(),
-            |node, problem| {
-                let (whose, name) = self.name(node);
-                findings.report(&Path::Root.field(whose).field(name), problem);
-                sound = false;
-            },
-        );
+        Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(|node, fault| {
+            let (whose, name) = self.name(node);
+            let problem = match fault {
+                Fault::ReachesItself => Problem::ReachesItself(name.to_owned()),
+                Fault::TooDeep(levels) => compile::too_deep(DEEPEST_EXPANDED, levels),
+            };
+            findings.report(&Path::Root.field(whose).field(name), problem);
+            sound = false;
+        });
         let all = |named: Vec<Option<Named>>| -> Option<Vec<Expr>> {
             named.into_iter().map(|named| named.map(|named| named.expr)).collect()
         };

@@ -1,13 +1,14 @@
 //! How much one evaluation may do: steps, so that no condition can take a worker's time or memory away.
 
 /// Steps of one evaluation. An operator costs one, a list one an item, a text one for every 64 bytes read and one for
-/// every 16 bytes made: all together some milliseconds and a few megabytes, a thousand times what conditions need.
+/// every 16 bytes made, a pattern one for every 16 bytes of text and KiB of pattern. Conditions need some ten; all of
+/// them are a few megabytes, and milliseconds, unless it is patterns made to be slow: then tenths of a second.
 pub(super) const STEPS: usize = 100_000;
 
 /// Bytes that are read (compared, searched, turned into a number) in one step.
 const READ_BYTES: usize = 64;
 
-/// Bytes that are made (copied, joined), or matched with a pattern, in one step.
+/// Bytes that are made (copied, joined) in one step.
 const MADE_BYTES: usize = 16;
 
 /// No step is left: the evaluation ends, and its value is null.

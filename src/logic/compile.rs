@@ -139,8 +139,8 @@ impl Expressions<'_> {
             ">=" => self.order(Order::GreaterOrEqual, operands, at),
             "/" => self.binary(Binary::Divide, operands, at),
             "%" => self.binary(Binary::Remainder, operands, at),
-            "and" => self.many(Many::And, operands, at),
-            "or" => self.many(Many::Or, operands, at),
+            "and" => self.some(operands, at).map(Expr::And),
+            "or" => self.some(operands, at).map(Expr::Or),
             "max" => self.many(Many::Max, operands, at),
             "min" => self.many(Many::Min, operands, at),
             "+" => self.many(Many::Add, operands, at),
@@ -185,10 +185,7 @@ impl Expressions<'_> {
     }
 
     fn many(&mut self, operator: Many, operands: &Json, at: At<'_>) -> Option<Expr> {
-        match operands_of(operands).len() {
-            0 => self.refuse_count("at least 1 operand", 0, at),
-            _ => self.any(operands, at).map(|operands| Expr::Many(operator, operands)),
-        }
+        self.some(operands, at).map(|operands| Expr::Many(operator, operands))
     }
 
     fn contained(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
@@ -225,6 +222,14 @@ impl Expressions<'_> {
         match operands {
             Json::List(items) => self.each_of(items, at, None).map(Into::into),
             operand => Some(Box::new([self.expression(operand, at)?])),
+        }
+    }
+
+    /// One operand or more.
+    fn some(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr]>> {
+        match operands_of(operands).len() {
+            0 => self.refuse_count("at least 1 operand", 0, at),
+            _ => self.any(operands, at),
         }
     }
 

@@ -42,8 +42,8 @@ impl<'a> Evaluation<'a> {
             Expr::Literal(json) => self.read(Value::from(json)),
             Expr::Var(var) => self.read(self.data.var(var)),
             Expr::Binary(operator, operands) => self.binary(*operator, operands, scope),
-            Expr::Many(Many::And, operands) => self.first(operands, |value| !value.is_truthy(), scope),
-            Expr::Many(Many::Or, operands) => self.first(operands, Value::is_truthy, scope),
+            Expr::And(operands) => self.first(operands, |value| !value.is_truthy(), scope),
+            Expr::Or(operands) => self.first(operands, Value::is_truthy, scope),
             Expr::Many(operator, operands) => self.many(*operator, operands, scope),
             Expr::Unary(operator, operand) => self.unary(*operator, operand, scope),
             Expr::If(branches) => self.branch(branches, scope),
@@ -71,7 +71,7 @@ impl<'a> Evaluation<'a> {
             },
             Expr::Matches(text, pattern) => match self.value(text, scope)? {
                 Value::Text(text) => {
-                    self.budget.make(text.len())?;
+                    self.budget.spend(pattern.steps(text.len()))?;
                     Ok(Value::Bool(pattern.matches(&text)))
                 }
                 _ => Ok(Value::Null),
@@ -156,10 +156,8 @@ impl<'a> Evaluation<'a> {
     fn branch(&mut self, branches: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         for branch in branches.chunks(2) {
             match branch {
-                [condition, value] => {
-                    if self.value(condition, scope)?.is_truthy() {
-                        return self.value(value, scope);
-                    }
+                [condition, value] if self.value(condition, scope)?.is_truthy() => {
+                    return self.value(value, scope);
                 }
                 [otherwise] => return self.value(otherwise, scope),
                 _ => {}
@@ -220,8 +218,6 @@ impl<'a> Evaluation<'a> {
             Many::Multiply => self.fold(operands, 1.0, |a, b| a * b, scope),
             Many::Cat => self.cat(operands, scope),
             Many::Merge => self.merge(operands, scope),
-            Many::And => self.first(operands, |value| !value.is_truthy(), scope),
-            Many::Or => self.first(operands, Value::is_truthy, scope),
         }
     }
 
@@ -319,7 +315,8 @@ fn holds(order: Order, a: &Value<'_>, b: &Value<'_>, budget: &mut Budget) -> Out
     }))
 }
 
-/// Whether `item` is in a list, as `===` has it, or part of a text. Null is part of no text.
+/// Whether `item` is in a list, as `===` has it, or part of a text. Null is part of no text, and
+/// nothing is part of the empty text.
 fn contained(item: &Value<'_>, all: &Value<'_>, budget: &mut Budget) -> Outcome<bool> {
     match (item, all) {
         (_, Value::List(list)) => {
@@ -327,7 +324,7 @@ fn contained(item: &Value<'_>, all: &Value<'_>, budget: &mut Budget) -> Outcome<
             Ok(list.iter().any(|other| coerce::same(item, &other)))
         }
         (Value::Null, _) => Ok(false),
-        (_, Value::Text(text)) => Ok(text.contains(&*coerce::text(item, budget)?)),
+        (_, Value::Text(text)) => Ok(!text.is_empty() && text.contains(&*coerce::text(item, budget)?)),
         _ => Ok(false),
     }
 }

@@ -1,8 +1,6 @@
 //! Expressions that have names, and whether their references come to an end.
 
-use super::compile::too_deep;
 use super::tree::Expr;
-use crate::finding::Problem;
 
 /// How deep expressions may stand in each other when every name is replaced by what it stands for: evaluation calls
 /// itself once for each, and the stack of a WebAssembly VM is one megabyte.
@@ -30,6 +28,14 @@ pub(super) struct Graph<'n> {
     pub(super) evaluators: &'n [Option<Named>],
 }
 
+/// Why a named expression cannot be evaluated.
+pub(super) enum Fault {
+    /// Its names lead back to it.
+    ReachesItself,
+    /// With its names followed it is so many levels deep.
+    TooDeep(usize),
+}
+
 #[derive(Clone, Copy)]
 enum Visit {
     Never,
@@ -48,26 +54,20 @@ struct Frame {
 
 impl Graph<'_> {
     /// Tells `report` of each circle, once, and of what is too deep. Nodes are numbered cohorts first.
-    pub(super) fn check(&self, names: impl Fn(usize) -> String, mut report: impl FnMut(usize, Problem)) {
+    pub(super) fn check(&self, mut report: impl FnMut(usize, Fault)) {
         let nodes = self.cohorts.len() + self.evaluators.len();
         let mut visits = Visits { of: vec![Visit::Never; nodes], in_circle: vec![false; nodes] };
         for root in 0..nodes {
-            self.visit(root, &mut visits, &names, &mut report);
+            self.visit(root, &mut visits, &mut report);
         }
     }
 
-    fn visit(
-        &self,
-        root: usize,
-        visits: &mut Visits,
-        names: &impl Fn(usize) -> String,
-        report: &mut impl FnMut(usize, Problem),
-    ) {
+    fn visit(&self, root: usize, visits: &mut Visits, report: &mut impl FnMut(usize, Fault)) {
         let mut stack: Vec<Frame> = self.enter(root, visits).into_iter().collect();
         while let Some(top) = stack.last_mut() {
             let Some(&used) = self.uses(top.node).get(top.next) else {
                 if top.levels > DEEPEST_EXPANDED {
-                    report(top.node, too_deep(DEEPEST_EXPANDED, top.levels));
+                    report(top.node, Fault::TooDeep(top.levels));
                     // Told once: who uses it is only too deep if what is above it is.
                     top.levels = 0;
                 }
@@ -80,7 +80,7 @@ impl Graph<'_> {
                 Visit::Never => stack.extend(self.enter(target, visits)),
                 Visit::Open => {
                     if visits.circle(target) {
-                        report(target, Problem::ReachesItself(names(target)));
+                        report(target, Fault::ReachesItself);
                     }
                     top.next += 1;
                 }

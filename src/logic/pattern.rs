@@ -10,12 +10,19 @@ pub const LONGEST_PATTERN: usize = 1_024;
 /// The longest text that a pattern can match, in bytes.
 pub const LONGEST_TEXT: usize = 4_096;
 
-/// What a compiled pattern may take, in bytes: room for any pattern without counted repetitions. Time goes with it too.
-const LARGEST_BYTES: usize = 128 * 1_024;
+/// What a compiled pattern may take, in KiB: room for any pattern without counted repetitions. Time goes with it too.
+const LARGEST_KIB: usize = 128;
+
+/// What most patterns need, in KiB.
+const USUAL_KIB: usize = 4;
 
 /// A regular expression that must match the whole of a text.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    /// Its size in KiB, rounded up to a power of two.
+    size_kib: usize,
+}
 
 impl Pattern {
     /// Compiles `pattern`, which is written at `path`.
@@ -28,9 +35,8 @@ impl Pattern {
             findings.report(path, Problem::OverLimit { what: "bytes", limit, found });
             return None;
         }
-        // On its own first: what is around it must not complete it, as in `a)|(b`.
-        match build(pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z"))) {
-            Ok(regex) => Some(Pattern(regex)),
+        match Pattern::build(pattern) {
+            Ok(pattern) => Some(pattern),
             Err(error) => {
                 findings.report(path, Problem::expected(format!("a regular expression ({error})"), pattern));
                 None
@@ -41,12 +47,31 @@ impl Pattern {
     /// Whether it matches the whole of `text`. One over [`LONGEST_TEXT`] it does not.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        text.len() <= LONGEST_TEXT && self.0.is_match(text)
+        text.len() <= LONGEST_TEXT && self.regex.is_match(text)
+    }
+
+    /// What matching a text of so many bytes costs: time goes with the size of both.
+    pub(super) fn steps(&self, text_bytes: usize) -> usize {
+        if text_bytes > LONGEST_TEXT { 0 } else { text_bytes * self.size_kib / 16 }
+    }
+
+    fn build(pattern: &str) -> Result<Pattern, regex_lite::Error> {
+        // On its own first: what is around it must not complete it, as in `a)|(b`.
+        build(pattern, LARGEST_KIB)?;
+        let whole = format!(r"\A(?:{pattern})\z");
+        let mut size_kib = USUAL_KIB;
+        loop {
+            match build(&whole, size_kib) {
+                Ok(regex) => return Ok(Pattern { regex, size_kib }),
+                Err(error) if size_kib == LARGEST_KIB => return Err(error),
+                Err(_) => size_kib *= 2,
+            }
+        }
     }
 }
 
-fn build(pattern: &str) -> Result<Regex, regex_lite::Error> {
-    RegexBuilder::new(pattern).size_limit(LARGEST_BYTES).build()
+fn build(pattern: &str, size_kib: usize) -> Result<Regex, regex_lite::Error> {
+    RegexBuilder::new(pattern).size_limit(size_kib * 1_024).build()
 }
 
 #[cfg(test)]
@@ -84,7 +109,7 @@ mod tests {
         for (pattern, refusal) in [
             (
                 "a)|(b",
-                "p: expected a regular expression (found closing parenthesis without a corresponding opening parenthesis), found a)|(b",
+                "p: expected a regular expression (found closing ')' without matching '('), found a)|(b",
             ),
             ("a{99", ""),
             ("(a{99}){99}", ""),

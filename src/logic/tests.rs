@@ -218,6 +218,8 @@ fn operators_do_what_their_documentation_says() {
         (r#"{"in": ["Mobile", {"var": "text"}]}"#, "true"),
         (r#"{"in": [{"var": "none"}, "null"]}"#, "false"),
         (r#"{"in": [1, "213"]}"#, "true"),
+        (r#"{"in": ["", "a"]}"#, "true"),
+        (r#"{"in": ["", ""]}"#, "false"),
         (r#"{"in": ["1", {"var": "n"}]}"#, "false"),
         (r#"{"in": ["1", {"var": "list"}]}"#, "true"),
         (r#"{"in": ["2", {"var": "list"}]}"#, "false"),
@@ -484,6 +486,8 @@ fn an_evaluation_that_uses_up_its_budget_gives_null() {
         ("{}", r#"{"map": [[H], {"==": [["L"], "y"]}]}"#),
         ("{}", r#"{"map": [[T], {"in": [1, [H]]}]}"#),
         ("{}", r#"{"missing": [[T]]}"#),
+        // Patterns made to be slow.
+        ("{}", r#"{"map": [[T], {"matches": ["P", "((a*)*(a*)*(a*)*(a*)*){9}b"]}]}"#),
     ] {
         let fill = |text: &str| {
             text.replace("[H]", &format!("[{hundred}]"))
@@ -546,55 +550,49 @@ fn any_rule() -> impl Strategy<Value = Json> {
         prop::sample::select(vec!["c0", "c1"]).prop_map(|name| op("cohort", Json::Text(name.into()))),
         Just(op("$ref", Json::Text("e0".into()))),
     ];
-    let operator = prop::sample::select(vec![
+    let unary = prop::sample::select(vec!["var", "!", "!!", "log", "-", "missing", "if", "or", "cat"]);
+    let binary = prop::sample::select(vec![
         "var",
-        "missing",
-        "missing_some",
-        "if",
-        "?:",
         "==",
         "===",
         "!=",
         "!==",
-        "!",
-        "!!",
-        "or",
-        "and",
-        ">",
-        ">=",
         "<",
-        "<=",
-        "max",
-        "min",
-        "+",
+        ">=",
         "-",
-        "*",
         "/",
         "%",
         "map",
         "filter",
-        "reduce",
         "all",
         "none",
         "some",
-        "merge",
         "in",
-        "cat",
         "substr",
-        "log",
-        "sem_ver",
         "starts_with",
         "ends_with",
+        "missing_some",
         "cidr",
         "matches",
-        "fractional",
-        "typo",
+        "+",
+        "and",
+        "merge",
     ]);
+    let many = prop::sample::select(vec![
+        "if", "?:", "or", "and", "max", "min", "+", "*", "merge", "cat", "substr", "reduce", "<=", ">",
+        "sem_ver", "missing",
+    ]);
+    // Now and then what is not taken: no operator, too few operands.
+    let any = prop::sample::select(vec!["fractional", "typo", "==", "reduce", "cidr", "sem_ver"]);
     leaf.prop_recursive(6, 60, 4, move |inner| {
+        let list = |least, most| prop::collection::vec(inner.clone(), least..=most).prop_map(Json::List);
+        let apply = |(name, operands): (&'static str, Json)| op(name, operands);
         prop_oneof![
-            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Json::List),
-            8 => (operator.clone(), prop::collection::vec(inner, 0..4))
-                .prop_map(|(name, operands)| op(name, Json::List(operands))),
+            10 => list(0, 4),
+            20 => (unary.clone(), inner.clone()).prop_map(apply),
+            40 => (binary.clone(), list(2, 2)).prop_map(apply),
+            30 => (many.clone(), list(3, 3)).prop_map(apply),
+            1 => (any.clone(), list(0, 4)).prop_map(apply),
         ]
     })
 }

@@ -25,6 +25,10 @@ pub(super) enum Expr {
     Missing(Box<[Expr]>),
     /// `missing_some`: how many are needed, of which names.
     MissingSome(Box<[Expr; 2]>),
+    /// `and`: the first that is not true, or the last.
+    And(Box<[Expr]>),
+    /// `or`: the first that is true, or the last.
+    Or(Box<[Expr]>),
     /// `if` and `?:`: condition, value, condition, value …, else.
     If(Box<[Expr]>),
     /// `!` and `-` of one operand, `!!`, `log`.
@@ -88,8 +92,6 @@ pub(super) enum Order {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Many {
-    And,
-    Or,
     Max,
     Min,
     Add,
