@@ -16,12 +16,13 @@ HOST = "shop.example.com"
 
 @dataclass(frozen=True)
 class Response:
-    """What came back, and when (`time.time()`)."""
+    """What came back, and when the request was sent and the response was there (`time.time()`)."""
 
     status: int
     headers: list
     body: bytes
-    at: float
+    sent: float
+    received: float
 
     def header(self, name):
         """The first header of that name (lower case), or None."""
@@ -60,12 +61,21 @@ class Echo:
 
 
 class Connection:
-    """One connection to Envoy, on which requests follow one another."""
+    """One connection to Envoy, on which requests follow one another.
+
+    When a response says `connection: close`, the next request opens another, as any client does.
+    """
 
     def __init__(self, port, seconds=10):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        self.port = port
+        self.seconds = seconds
+        self._open()
+
+    def _open(self):
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
+        self.closing = False
 
     def __enter__(self):
         return self
@@ -85,10 +95,11 @@ class Connection:
             headers = [*headers, ("content-length", str(len(body)))]
         lines = [b"%s %s HTTP/1.1" % (_bytes(method), _bytes(path))]
         lines += [b"%s: %s" % (_bytes(name), _bytes(value)) for name, value in headers]
+        if self.closing:
+            self.socket.close()
+            self._open()
+        sent = time.time()
         self.socket.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        return self._response()
-
-    def _response(self):
         while b"\r\n\r\n" not in self.received:
             self._receive()
         head, self.received = self.received.split(b"\r\n\r\n", 1)
@@ -98,7 +109,8 @@ class Connection:
         while len(self.received) < length:
             self._receive()
         body, self.received = self.received[:length], self.received[length:]
-        return Response(int(status.split(" ")[1]), headers, body, time.time())
+        self.closing = ("connection", "close") in headers
+        return Response(int(status.split(" ")[1]), headers, body, sent, time.time())
 
     def _receive(self):
         data = self.socket.recv(65536)

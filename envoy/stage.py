@@ -143,7 +143,7 @@ class Stage:
         self.dynamic = dynamic
         self.drain_s = drain_s
         self.cleanup = contextlib.ExitStack()
-        self.envoy = self.folder = self.admin_port = self.port = None
+        self.envoy = self.folder = self.admin_port = self.port = self.ports = None
 
     def __enter__(self):
         with self.cleanup:
@@ -222,7 +222,8 @@ class Stage:
             "--log-level", "warning", "--component-log-level", "wasm:info",
         )  # fmt: skip
         self.admin_port = int(wait_until(lambda: self._alive() and _read(admin), "Envoy's start", 20).rsplit(":", 1)[1])
-        self.port = wait_until(lambda: self._alive() and self._listener_port(), "Envoy's listener", 20)
+        self.ports = wait_until(lambda: self._alive() and self._listener_ports(), "Envoy's listeners", 20)
+        self.port = self.ports["edge"]
 
     def stop_envoy(self):
         """Ends Envoy; `start_envoy` starts another."""
@@ -249,11 +250,11 @@ class Stage:
         beside.write_text(json.dumps({"resources": [resource]}))
         beside.rename(self.folder / "lds.json")
 
-    def _listener_port(self):
+    def _listener_ports(self):
         if self.admin("/ready")[0] != 200:
             return None
         listeners = json.loads(self.admin("/listeners?format=json")[1]).get("listener_statuses", [])
-        return listeners[0]["local_address"]["socket_address"]["port_value"] if listeners else None
+        return {item["name"]: item["local_address"]["socket_address"]["port_value"] for item in listeners}
 
     def _alive(self):
         if self.envoy.poll() is not None:
