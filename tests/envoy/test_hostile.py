@@ -9,11 +9,10 @@ from stage import load_policy
 MANY = [(f"x-h-{i}", "v") for i in range(150)]
 BAGGAGE_OF_THE_WORLD = ",".join(f"k{i}=v" for i in range(400))
 
+# What Envoy lets through: it answers 400 by itself where a path or a host is not ASCII.
 HOSTILE = {
     "a header that is not UTF-8": ("/checkout", [("x-user-id", b"\xff\xfe\x80"), ("user-agent", b"\xc3\x28")]),
     "a cookie that is not UTF-8": ("/", [("cookie", b"mulkko_id=\xff\xff; \x80=\x80")]),
-    "a path that is not UTF-8": (b"/checkout/\xff\xfe?q=\x80", []),
-    "a host of bytes": ("/checkout", [("host", b"shop\xff.example.com")]),
     "an empty key": ("/checkout", [("x-user-id", "")]),
     "a key of 70 kB": ("/checkout", [("x-user-id", "u" * 70_000)]),
     "duplicates": ("/checkout", [("x-user-id", "a"), ("x-user-id", "b"), ("X-User-Id", b"\xff")] * 20),
@@ -31,7 +30,7 @@ HOSTILE = {
     "50 kB of passes": ("/checkout", [("x-mulkko-pass", ",".join(["eyJhbGciOiJIUzI1NiJ9.e30.AAAA"] * 1500))]),
     "a query of bad escapes": ("/checkout?%=%zz&%ff=%ff&a=%&&&=&" + "q=1&" * 2000, []),
     "a path of 40 kB": ("/checkout/" + "a" * 40_000, []),
-    "a path of slashes": ("/checkout" + "/" * 2000 + "%2e%2e/" * 100, []),
+    "a path of slashes": ("/" * 2000 + "%2e%2e/" * 100 + "checkout", []),
     "a text too long for a pattern": ("/checkout", [("user-agent", "crawler" * 5000)]),
     "a version that is none": ("/checkout", [("x-app-version", "99999999999999999999.0.0-" + "a." * 500)]),
     "numbers that are none": ("/checkout", [("x-region", "1e999999"), ("x-app-version", "NaN")]),
@@ -65,8 +64,7 @@ def test_every_worker_outlives_every_hostile_request(set_stage, trust):
                 before = stage.metric("requests")
                 answer = connection.get(path, *headers)
                 assert answer.status == 200, (what, worker, answer)
-                # It reached the plugin: something was decided, or nothing applies to its host and path.
-                assert stage.metric("requests") > before or path.startswith(b"/checkout/\xff" if isinstance(path, bytes) else "/other"), what
+                assert stage.metric("requests") > before, f"{what}: it never reached the plugin"
                 assert connection.get("/checkout", ("x-echo", "1")).echo.header("x-mark") == "1", (what, worker)
     assert stage.stats("wasm.envoy.wasm.runtime.v8.created") == vms, "no VM had to be made anew"
     assert stage.metric("hostcall_failures") == 0
