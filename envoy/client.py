@@ -105,7 +105,7 @@ class Connection:
         head, self.received = self.received.split(b"\r\n\r\n", 1)
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = [tuple(line.split(": ", 1)) for line in lines]
-        length = next((int(value) for name, value in headers if name == "content-length"), 0)
+        length = next((int(value) for name, value in headers if name == "content-length"), 0) if method != "HEAD" else 0
         while len(self.received) < length:
             self._receive()
         body, self.received = self.received[:length], self.received[length:]

@@ -9,6 +9,7 @@ exception, by Ctrl-C, and (the kernel sees to it) when this process is killed.
 """
 
 import contextlib
+import copy
 import ctypes
 import json
 import os
@@ -22,6 +23,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import yaml
@@ -53,6 +55,26 @@ def wait_until(condition, what, seconds=3):
 def load_policy(name):
     """A policy of `policies/`, by its file's name without `.json`."""
     return json.loads((POLICIES / f"{name}.json").read_text())
+
+
+def marked(policy, revision):
+    """The policy with this revision, which every variant of it tells the upstream in `x-mark`."""
+    policy = copy.deepcopy(policy)
+    policy["revision"] = revision
+    for rollout in policy["rollouts"]:
+        for variant in rollout["variants"].values():
+            variant.setdefault("headers", {})["x-mark"] = str(revision)
+    return policy
+
+
+def in_force(revision):
+    """For `wait_for_all_workers`: whether a policy that was `marked` with this revision has decided."""
+    return lambda echo: echo.header("x-mark") == str(revision)
+
+
+def instant(seconds):
+    """The instant so many seconds from now, as RFC 3339 has it."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
 def free_port():

@@ -6,8 +6,8 @@ import time
 import pytest
 from client import Load
 from config_server import Answer, ConfigServer, policy_answer
-from documents import canary, in_force, marked, source, user
-from stage import free_port, wait_until
+from documents import canary, source, user
+from stage import free_port, in_force, marked, wait_until
 
 HTML = b"<!doctype html><title>Welcome to nginx!</title>"
 WHOLE = json.dumps(canary(0, revision=9)).encode()

@@ -1,7 +1,7 @@
 """What a decision does to a request, seen from upstream, from the routes, from the access log and from the metrics."""
 
-from documents import canary, in_force, marked, user
-from stage import load_policy, wait_until
+from documents import canary, user
+from stage import in_force, load_policy, marked, wait_until
 
 
 def test_headers_cluster_and_baggage(set_stage):

@@ -3,8 +3,7 @@
 import contextlib
 
 import pytest
-from documents import in_force, marked
-from stage import load_policy
+from stage import in_force, load_policy, marked
 
 MANY = [(f"x-h-{i}", "v") for i in range(150)]
 BAGGAGE_OF_THE_WORLD = ",".join(f"k{i}=v" for i in range(400))

@@ -4,8 +4,8 @@ import copy
 
 from client import Load
 from config_server import policy_answer
-from documents import canary, in_force, marked, source, user
-from stage import load_policy, wait_until
+from documents import canary, source, user
+from stage import in_force, load_policy, marked, wait_until
 
 
 def test_a_listener_update_keeps_counters_and_policy(set_stage, serve):

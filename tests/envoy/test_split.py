@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from arithmetic import bucket, in_first, threshold
 from client import Load, get_all
-from documents import canary, in_force, instant, marked, user
+from documents import canary, user
 from explain import buckets, explain_pass
-from stage import load_policy
+from stage import in_force, instant, load_policy, marked
 
 KEYS = range(3000)
 PERCENTS = ("0.25", "1", "5", "25", "50")

@@ -5,10 +5,10 @@ import json
 
 import pytest
 from client import Load
-from documents import canary, in_force, marked, user
+from documents import canary, user
 from explain import decisions, explain_pass
 from passes import make_pass
-from stage import PASS_KEY, load_policy
+from stage import PASS_KEY, in_force, load_policy, marked
 
 FORGED = [
     ("x-mulkko-checkout-v2", "canary"),

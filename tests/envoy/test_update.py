@@ -5,8 +5,8 @@ import time
 
 import pytest
 from client import Load
-from documents import canary, in_force, marked, source, user
-from stage import POLICIES, load_policy, wait_until
+from documents import canary, source, user
+from stage import POLICIES, in_force, load_policy, marked, wait_until
 
 EXAMPLES = sorted(file.stem for file in POLICIES.glob("*.json"))
 
