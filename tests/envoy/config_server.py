@@ -1,7 +1,9 @@
 """A config cluster that does what the tests tell it: answers well, badly, late or never, and remembers who asked."""
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -47,6 +49,7 @@ class ConfigServer:
     def __init__(self, answer, port=0):
         self.answer = answer
         self.requests = []
+        self.connections = []
         self.closing = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self.server.daemon_threads = True
@@ -60,6 +63,10 @@ class ConfigServer:
         self.closing.set()
         self.server.shutdown()
         self.server.server_close()
+        # Kept-alive connections would go on answering from threads of their own.
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def statuses(self):
         """What was answered so far, in order; None stands for "nothing"."""
@@ -68,6 +75,10 @@ class ConfigServer:
     def _handler(config):
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                config.connections.append(self.request)
+                super().setup()
 
             def do_GET(self):
                 answer = config.answer

@@ -36,13 +36,26 @@ def outcomes(stage):
     return {labels["outcome"]: value for name, labels, value in stage.metrics() if name == "fetches"}
 
 
+def good_outcomes(stage, config):
+    """The outcomes of good fetches, a 200 and a 304 among them. Any other that comes up later is a failure's."""
+    wait_until(lambda: config.statuses()[-1:] == [304], "a 304")
+    asked = len(config.requests)
+    wait_until(lambda: stage.metric("fetches") >= asked, "its count")
+    return set(outcomes(stage))
+
+
+def wait_for_a_failed_fetch(stage, good):
+    """Waits until a fetch has been counted under an outcome that is not a good one's."""
+    wait_until(lambda: set(outcomes(stage)) - good, "a fetch counted as failed", 5)
+
+
 @pytest.mark.parametrize("mood", MOODS)
 def test_the_last_good_policy_stays_whatever_is_answered(set_stage, serve, mood):
     answer, is_document = MOODS[mood]
     config = serve(canary(100, revision=5))
     stage = set_stage(config_port=config.port, plugin={"source": source(timeout="500ms")})
     stage.wait_for_all_workers(in_force(5), headers=[user(1)])
-    good = outcomes(stage)
+    good = good_outcomes(stage, config)
 
     with Load(stage.port, lambda: ("/checkout", [user(1), ("x-echo", "1")]), connections=4) as load:
         config.answer = answer
@@ -50,7 +63,7 @@ def test_the_last_good_policy_stays_whatever_is_answered(set_stage, serve, mood)
         if is_document:
             wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
         else:
-            wait_until(lambda: set(outcomes(stage)) - set(good), "a fetch counted as failed")
+            wait_for_a_failed_fetch(stage, good)
         wait_until(lambda: len(config.requests) > asked + 1, "another try", 5)
         assert stage.metric("policy_revision") == 5
         assert stage.metric("policy_refused") == is_document
@@ -177,8 +190,8 @@ def test_the_config_cluster_may_die_and_come_back(set_stage):
         port = config.port
         stage = set_stage(config_port=port)
         stage.wait_for_all_workers(in_force(1), headers=[user(1)])
-        good = outcomes(stage)
-    wait_until(lambda: set(outcomes(stage)) - set(good), "a fetch counted as failed")
+        good = good_outcomes(stage, config)
+    wait_for_a_failed_fetch(stage, good)
     assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
     with ConfigServer(policy_answer(canary(0, revision=2)), port):
         stage.wait_for_all_workers(in_force(2), headers=[user(1)], seconds=10)
