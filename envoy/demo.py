@@ -1,0 +1,243 @@
+"""`make demo`: a tour of what mulkko does, with a real Envoy, in under a minute. `make run` keeps the set-up running."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from client import Load, get_all
+from passes import make_pass
+from stage import PASS_KEY, Stage, in_force, instant, load_policy, marked, wait_until
+
+USERS = 10_000
+POLL = "1s"
+BAR = 40
+
+ON_TTY = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def styled(code, text):
+    """The text in a colour or weight, where there is a terminal to show it."""
+    return f"\033[{code}m{text}\033[0m" if ON_TTY else text
+
+
+def bold(text):
+    """A text that stands out."""
+    return styled("1", text)
+
+
+def good(text):
+    """A result as it should be."""
+    return styled("32", text)
+
+
+def title(number, text):
+    """The start of a chapter."""
+    print(f"\n{bold(f'{number}. {text}')}\n", flush=True)
+
+
+def say(text=""):
+    """A line of the tour."""
+    print(f"   {text}", flush=True)
+
+
+def table(expected, found):
+    """Shares of variants, expected (percent by variant) and measured (a list of variants), with bars."""
+    say(f"{'variant':<10}{'expected':>10}{'measured':>10}")
+    for variant, percent in expected.items():
+        share = 100 * found.count(variant) / len(found)
+        bar = "█" * round(share / 100 * BAR)
+        say(f"{variant:<10}{percent:>8.2f} %{share:>8.2f} %  {styled('36', bar)}")
+    say()
+
+
+def user(number):
+    """The header that makes a request a user's."""
+    return ("x-user-id", f"user-{number}")
+
+
+def variants(stage, path, rollout):
+    """The variant that each of the users gets."""
+    requests = [(path, [user(number), ("x-echo", "1")]) for number in range(USERS)]
+    return [response.echo.header(f"x-mulkko-{rollout}") for response in get_all(stage.port, requests)]
+
+
+def experiment():
+    """`policies/ab.json`, as if it had begun an hour ago."""
+    policy = load_policy("ab")
+    policy["rollouts"][0]["strategy"]["ab"].update(start=instant(-3600), end=instant(14 * 86400))
+    return policy
+
+
+def canary(percent):
+    """`policies/canary-by-hand.json` at a percentage."""
+    policy = load_policy("canary-by-hand")
+    policy["rollouts"][0]["strategy"]["canary"]["percent"] = percent
+    return policy
+
+
+def who_gets_what(stage):
+    """An A/B test: the shares that were asked for."""
+    title(1, f"Who gets what: an A/B test with three variants, {USERS:,} users")
+    started = time.monotonic()
+    found = variants(stage, "/product/7", "buy-button")
+    split = experiment()["rollouts"][0]["strategy"]["ab"]["split"]
+    table({share["variant"]: share["percent"] for share in split}, found)
+    seconds = time.monotonic() - started
+    say(f"{USERS:,} requests through Envoy in {seconds:.1f} s. A user's variant follows from a hash of the user's id:")
+    say("nothing is stored anywhere, and every proxy comes to the same decision.")
+    return found
+
+
+def the_same_user(stage, found):
+    """Sticky without a session, whichever worker is asked: the first user of each variant."""
+    title(2, "The same user, again and again")
+    for number in sorted(found.index(variant) for variant in set(found)):
+        with stage.connection_per_worker() as connections:
+            got = {
+                connection.get("/product/7", user(number), ("x-echo", "1")).echo.header("x-mulkko-buy-button")
+                for connection in connections
+                for _ in range(50)
+            }
+        times = 50 * stage.workers
+        say(f"user-{number}: {times} requests over all {stage.workers} workers of Envoy: {good(', '.join(sorted(got)))}")
+
+
+def a_new_policy(stage):
+    """A push to the config cluster, and how long it takes."""
+    title(3, "A new policy: a canary goes from 5 % to 25 %")
+    stage.push(marked(canary(5), 2))
+    stage.wait_for_all_workers(in_force(2), headers=[user(0)], seconds=5)
+    before = variants(stage, "/checkout", "checkout-v2")
+    stage.push(marked(canary(25), 3))
+    pushed = time.time()
+    took = stage.wait_for_all_workers(in_force(3), headers=[user(0)], seconds=5) - pushed
+    after = variants(stage, "/checkout", "checkout-v2")
+    table({"canary": 25, "stable": 75}, after)
+    had = before.count("canary")
+    kept = sum(then == now == "canary" for then, now in zip(before, after))
+    say(f"In force on all workers {good(f'{took:.2f} s')} after the push (the proxy asks every {POLL}), without a restart.")
+    say(f"{had} users had the canary at 5 %; {good(str(kept))} of them have it at 25 %: a growing canary loses nobody.")
+
+
+def a_dark_launch(stage):
+    """In production, and nobody sees it without a pass."""
+    title(4, "A dark launch: in production, for those who hold a pass")
+    stage.push(marked(load_policy("dark-launch"), 4))
+    stage.wait_for_all_workers(in_force(4), seconds=5)
+    named = {"rollout": "checkout-next", "variant": "next"}
+    for who, token in {
+        "without a pass": None,
+        "with a pass": make_pass(PASS_KEY, **named, explain=True),
+        "with one that has expired": make_pass(PASS_KEY, seconds=-60, **named),
+        "with a forged one": make_pass("not the key, but as long as one must be", **named),
+    }.items():
+        response = stage.get("/checkout", *([("x-mulkko-pass", token)] if token else []))
+        why = response.header("x-mulkko-explain")
+        say(f"{who:<27} {bold(response.upstream)}{f'   because {why}' if why else ''}")
+
+
+def a_blue_green_switch(stage):
+    """Everybody moves at one instant, under load."""
+    title(5, "A blue-green switch under load")
+    policy = load_policy("blue-green")
+    flip = time.time() + 4
+    policy["rollouts"][0]["strategy"]["blueGreen"]["at"] = instant(flip - time.time())
+    with Load(stage.port, lambda: ("/checkout", [])) as load:
+        stage.push(marked(policy, 5))
+        stage.wait_for_all_workers(in_force(5), seconds=3)
+        wait_until(lambda: time.time() > flip + 1, "a second of the new version", 10)
+    answers = [answer for answer in load.responses if answer.sent > flip - 2]
+    blue = [answer for answer in answers if answer.upstream == "checkout-v1"]
+    green = [answer for answer in answers if answer.upstream == "checkout-v2"]
+    last, first = max(answer.received for answer in blue), min(answer.received for answer in green)
+    say(f"The switch was set for one instant, {time.strftime('%H:%M:%S', time.localtime(flip))}, and pushed ahead of it.")
+    say(f"last answer of checkout-v1    {(last - flip) * 1000:+7.1f} ms")
+    say(f"first answer of checkout-v2   {(first - flip) * 1000:+7.1f} ms")
+    failed = len(load.failed)
+    say(f"{len(load.responses):,} requests meanwhile, failed: {good('0') if failed == 0 else styled('31', failed)}")
+
+
+def what_was_counted(stage):
+    """The metrics, as an operator sees them."""
+    title(6, "What Prometheus sees")
+    for name, labels, value in sorted(stage.metrics(), key=lambda series: series[2], reverse=True):
+        if name == "requests":
+            series = ", ".join(f'{label}="{labels[label]}"' for label in ("rollout", "variant", "reason"))
+            say(f"mulkko_requests{{{series}}} {value:.0f}")
+
+
+def tour():
+    """The whole tour."""
+    started = time.monotonic()
+    print(f"{bold('mulkko')}: a real Envoy with two workers, nginx as the config cluster, checkout-v1 and checkout-v2.")
+    with Stage(policy=marked(experiment(), 1), edit=ask_often) as stage:
+        stage.wait_for_all_workers(in_force(1), path="/product/7", headers=[user(0)], seconds=5)
+        found = who_gets_what(stage)
+        the_same_user(stage, found)
+        a_new_policy(stage)
+        a_dark_launch(stage)
+        a_blue_green_switch(stage)
+        what_was_counted(stage)
+    print(f"\nThat was {time.monotonic() - started:.0f} s. `make run` keeps this set-up running for you to try.")
+
+
+def keep():
+    """The set-up, until Ctrl-C."""
+    policy = canary(25)
+    for other in experiment(), load_policy("dark-launch"):
+        for members in ("keys", "cohorts"):
+            policy.setdefault(members, {}).update(other.get(members, {}))
+        policy["rollouts"] += other["rollouts"]
+    with Stage(policy=policy, edit=ask_often) as stage:
+        edge = f"http://127.0.0.1:{stage.port}"
+        token = make_pass(PASS_KEY, seconds=86400, rollout="checkout-next", variant="next", explain=True)
+        print(f"""
+{bold('Envoy is up.')} Ctrl-C ends it all.
+
+{bold('A canary at 25 %')}: who gets it? Always the same ones.
+  for i in $(seq 12); do curl -s {edge}/checkout -H "x-user-id: user-$i"; done
+
+{bold('What arrives upstream')}
+  curl -s {edge}/echo/checkout -H 'x-user-id: user-1'
+  curl -s {edge}/checkout -H 'x-echo: 1' -H 'x-user-id: user-1'
+
+{bold('An A/B test')}
+  curl -s {edge}/product/7 -H 'x-echo: 1' -H 'x-user-id: user-1'
+
+{bold('A dark launch')}, without and with a pass, which holds for a day and asks why
+  curl -si {edge}/checkout
+  curl -si {edge}/checkout -H 'x-mulkko-pass: {token}'
+
+{bold('Metrics')}
+  curl -s 'http://127.0.0.1:{stage.admin_port}/stats/prometheus?filter=mulkko'
+
+{bold('The policy')}: edit it, and it is in force within {POLL}
+  {stage.folder}/www/policies/shop.json
+""")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+def ask_often(bootstrap):
+    """A demo's proxy asks for its policy more often than production's needs to."""
+    plugin = bootstrap.plugin
+    bootstrap.plugin = {**plugin, "source": {**plugin["source"], "poll": POLL}}
+
+
+def main():
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="keep the set-up running instead of giving the tour")
+    # `kill` ends the stage as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        keep() if parser.parse_args().keep else tour()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

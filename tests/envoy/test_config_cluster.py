@@ -1,0 +1,197 @@
+"""The config cluster in every mood: requests are served on, the last good policy stays, the counters tell."""
+
+import json
+import time
+
+import pytest
+from client import Load
+from config_server import Answer, ConfigServer, policy_answer
+from documents import canary, source, user
+from stage import free_port, in_force, marked, wait_until
+
+HTML = b"<!doctype html><title>Welcome to nginx!</title>"
+WHOLE = json.dumps(canary(0, revision=9)).encode()
+
+# What the config cluster answers instead of the next policy; and whether that is a document (refused, with the gauge up)
+# or a failed fetch.
+MOODS = {
+    "500": (Answer(status=500, body=b"oops"), False),
+    "500 with a policy": (Answer(status=500, body=WHOLE, etag='"a"'), False),
+    "404": (Answer(status=404, body=HTML, content_type="text/html"), False),
+    "302": (Answer(status=302), False),
+    "HTML": (Answer(body=HTML, etag='"html"', content_type="text/html"), True),
+    "nothing": (Answer(body=b"", etag='"empty"'), True),
+    "truncated JSON": (Answer(body=WHOLE[:-40], etag='"cut"'), True),
+    "a body that breaks off": (Answer(body=WHOLE[:-40], etag='"b"', content_length=len(WHOLE)), False),
+    "9 MiB": (Answer(body=WHOLE + b" " * (9 << 20), etag='"huge"'), True),
+    "an older revision": (policy_answer(canary(0, revision=4)), True),
+    "not UTF-8": (Answer(body=WHOLE.replace(b"shop", b"sh\xffp"), etag='"bytes"'), True),
+    "another version of the format": (policy_answer({**canary(0, revision=9), "apiVersion": "mulkko/v2"}), True),
+    "never": (Answer(hang=True), False),
+}
+
+
+def outcomes(stage):
+    """`mulkko_fetches` by outcome."""
+    return {labels["outcome"]: value for name, labels, value in stage.metrics() if name == "fetches"}
+
+
+def good_outcomes(stage, config):
+    """The outcomes of good fetches, a 200 and a 304 among them. Any other that comes up later is a failure's."""
+    wait_until(lambda: config.statuses()[-1:] == [304], "a 304")
+    asked = len(config.requests)
+    wait_until(lambda: stage.metric("fetches") >= asked, "its count")
+    return set(outcomes(stage))
+
+
+def wait_for_a_failed_fetch(stage, good):
+    """Waits until a fetch has been counted under an outcome that is not a good one's."""
+    wait_until(lambda: set(outcomes(stage)) - good, "a fetch counted as failed", 5)
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_the_last_good_policy_stays_whatever_is_answered(set_stage, serve, mood):
+    answer, is_document = MOODS[mood]
+    config = serve(canary(100, revision=5))
+    stage = set_stage(config_port=config.port, plugin={"source": source(timeout="500ms")})
+    stage.wait_for_all_workers(in_force(5), headers=[user(1)])
+    good = good_outcomes(stage, config)
+
+    with Load(stage.port, lambda: ("/checkout", [user(1), ("x-echo", "1")]), connections=4) as load:
+        config.answer = answer
+        asked = len(config.requests)
+        if is_document:
+            wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
+        else:
+            wait_for_a_failed_fetch(stage, good)
+        wait_until(lambda: len(config.requests) > asked + 1, "another try", 5)
+        assert stage.metric("policy_revision") == 5
+        assert stage.metric("policy_refused") == is_document
+
+        # And back to good: what was wrong has left nothing behind.
+        config.answer = policy_answer(canary(100, revision=6))
+        stage.wait_for_all_workers(in_force(6), headers=[user(1)], seconds=10)
+        wait_until(lambda: stage.metric("policy_refused") == 0, "the gauge's return")
+    assert not load.failed
+    assert {response.echo.header("x-mark") for response in load.responses} <= {"5", "6"}
+
+
+def test_down_at_start_requests_pass_until_it_comes_up(set_stage, serve):
+    port = free_port()
+    stage = set_stage(config_port=port)
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v1"
+    wait_until(lambda: outcomes(stage), "a fetch counted as failed")
+    assert stage.metric("policy_revision") == 0
+    serve(canary(100), port=port)
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)], seconds=10)
+
+
+def test_the_inline_policy_rules_until_the_first_fetch_and_is_a_floor(set_stage, serve):
+    config = serve(Answer(status=503))
+    stage = set_stage(config_port=config.port, plugin={"source": source(), "policy": canary(100, revision=3)})
+    stage.wait_for_all_workers(in_force(3), headers=[user(1)])
+    config.answer = policy_answer(canary(0, revision=2))
+    wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal", 5)
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
+    config.answer = policy_answer(canary(0, revision=3))
+    stage.wait_for_all_workers(lambda echo: echo.request["upstream"] == "checkout-v1", headers=[user(1)], seconds=10)
+
+
+def test_an_inline_policy_needs_no_config_cluster(set_stage):
+    configuration = json.dumps({"name": "shop", "policy": canary(100)})
+    stage = set_stage(plugin=configuration, config_port=free_port())
+    assert stage.echo("/checkout", user(1)).header("x-mark") == "1", "in force before the first request"
+    assert stage.metric("fetches") == 0
+
+
+def test_it_is_told_who_asks_and_what_is_in_force(set_stage, serve):
+    config = serve(canary(0, revision=7))
+    stage = set_stage(config_port=config.port)
+    stage.wait_for_all_workers(in_force(7), headers=[user(1)])
+    wait_until(lambda: config.statuses()[-1] == 304, "a 304")
+    first, last = config.requests[0], config.requests[-1]
+    assert first.path == last.path == "/policies/shop.json"
+    assert first.headers["host"] == "config.internal"
+    assert "if-none-match" not in first.headers
+    assert last.headers["if-none-match"] == config.answer.etag
+    assert first.headers["x-mulkko-node"] == last.headers["x-mulkko-node"] == "edge-1"
+    assert last.headers["x-mulkko-revision"] == "7"
+    assert "prefer" not in last.headers
+    assert config.statuses().count(200) == 1, "one download for all workers"
+
+    good, config.answer = config.answer, Answer(body=HTML, etag='"html"')
+    asked = len(config.requests)
+    wait_until(lambda: config.statuses()[asked:][-1:] == [304], "a 304 for the refused one")
+    assert config.requests[-1].headers["x-mulkko-refused"] == '"html"'
+    assert config.requests[-1].headers["x-mulkko-revision"] == "7"
+    assert config.statuses()[asked:].count(200) == 1, "refused once, downloaded once"
+    config.answer = good
+    wait_until(lambda: stage.metric("policy_refused") == 0, "the gauge's return")
+
+
+def test_with_wait_it_asks_for_a_long_poll(set_stage, serve):
+    config = serve(canary(0))
+    stage = set_stage(config_port=config.port, plugin={"source": source(wait="30s")})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    assert config.requests[0].headers["prefer"] == "wait=30"
+
+
+def test_failures_back_off(set_stage, serve):
+    config = serve(Answer(status=500))
+    stage = set_stage(config_port=config.port)
+    wait_until(lambda: len(config.requests) >= 4, "four tries", 10)
+    times = [request.at for request in config.requests]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+    assert gaps[2] > gaps[0] * 1.5, gaps
+    assert stage.get("/checkout").status == 200
+
+
+@pytest.mark.parametrize("workers", [4])
+def test_one_fetch_per_process_and_poll_interval(set_stage, serve, workers):
+    poll_s, intervals = 0.5, 20
+    config = serve(canary(0))
+    stage = set_stage(config_port=config.port, workers=workers, plugin={"source": source(poll="500ms")})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    start = config.requests[-1].at
+    end = start + poll_s * intervals
+    wait_until(lambda: time.monotonic() > end, "twenty intervals", poll_s * intervals + 1)
+    fetches = sum(start < request.at <= end for request in config.requests)
+    assert 18 <= fetches <= 22
+
+
+def test_a_document_that_cannot_be_read_is_not_asked_for_again_and_again(set_stage, serve):
+    config = serve(Answer(body=b" " * (9 << 20), etag='"huge"'))
+    stage = set_stage(config_port=config.port)
+    wait_until(lambda: config.statuses().count(304) >= 3, "three more polls", 5)
+    assert config.statuses().count(200) == 1
+    assert stage.metric("policy_refused") == 1
+
+
+def test_with_verify_nothing_is_taken_yet(set_stage, serve):
+    config = serve(canary(100))
+    keys = [{"kid": "2026-11", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]
+    stage = set_stage(config_port=config.port, plugin={"source": source(), "verify": keys})
+    wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v1"
+
+
+def test_a_cluster_that_the_plugin_does_not_allow_refuses_the_policy(set_stage):
+    policy = canary(100)
+    policy["rollouts"][0]["variants"]["canary"]["cluster"] = "config"
+    stage = set_stage(policy=policy)
+    wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v1"
+    stage.push(marked(canary(100), 2))
+    stage.wait_for_all_workers(in_force(2), headers=[user(1)])
+
+
+def test_the_config_cluster_may_die_and_come_back(set_stage):
+    with ConfigServer(policy_answer(canary(100))) as config:
+        port = config.port
+        stage = set_stage(config_port=port)
+        stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+        good = good_outcomes(stage, config)
+    wait_for_a_failed_fetch(stage, good)
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
+    with ConfigServer(policy_answer(canary(0, revision=2)), port):
+        stage.wait_for_all_workers(in_force(2), headers=[user(1)], seconds=10)

@@ -1,0 +1,25 @@
+// Runs a test binary that was compiled to wasm32-wasip1: `node wasi.mjs FILE.wasm [ARGUMENT...]`.
+//
+// It sees the working folder as `.` (Cargo runs tests in the package's folder), and the folder that MULKKO_SUITES
+// names, if it is there, as `/suites`. The exit code is the tests'.
+
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { WASI } from "node:wasi";
+
+const [file, ...args] = process.argv.slice(2);
+const suites = process.env.MULKKO_SUITES;
+const preopens = { ".": process.cwd() };
+const env = { RUST_BACKTRACE: "1" };
+if (suites && existsSync(suites)) {
+  preopens["/suites"] = suites;
+  env.MULKKO_SUITES = "/suites";
+}
+for (const [name, value] of Object.entries(process.env)) {
+  if (name.startsWith("PROPTEST_")) env[name] = value;
+}
+
+const wasi = new WASI({ version: "preview1", args: [file, ...args], env, preopens });
+const module = await WebAssembly.compile(await readFile(file));
+const instance = await WebAssembly.instantiate(module, wasi.getImportObject());
+process.exitCode = wasi.start(instance);
