@@ -100,6 +100,13 @@ impl Problem {
         Problem::Expected { expected: expected.into(), found: found.to_string() }
     }
 
+    /// `expected at most 100 variants, found 101`
+    #[must_use]
+    pub fn over_limit(what: &'static str, limit: usize, found: usize) -> Problem {
+        let [limit, found] = [limit, found].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        Problem::OverLimit { what, limit, found }
+    }
+
     /// ``unknown variant `blue` ``
     #[must_use]
     pub fn unknown(what: &'static str, name: &str) -> Problem {
@@ -180,6 +187,11 @@ impl Findings {
             return;
         }
         self.found.push(Finding { place: place.to_string(), problem });
+    }
+
+    /// The value, or what is wrong with it reported at `place`.
+    pub fn reported<T>(&mut self, value: Result<T, Problem>, place: &Path<'_>) -> Option<T> {
+        value.map_err(|problem| self.report(place, problem)).ok()
     }
 
     /// Takes over what was found in a document that stands at `place` of this one.

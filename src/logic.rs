@@ -47,7 +47,6 @@ mod library;
 mod lists;
 mod literals;
 mod networks;
-mod pattern;
 mod sem_ver;
 mod tree;
 mod value;
@@ -59,7 +58,6 @@ use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
 use tree::Expr;
 use var::Attributes;
 
-pub use pattern::{LONGEST_PATTERN, LONGEST_TEXT, Pattern};
 pub use value::{List, Object, Value};
 pub use var::{Data, Var};
 

@@ -9,7 +9,6 @@
 //! * `hostname`: the hosts of a policy, and which of them a request's host fits.
 //! * `path`: path matches, and the text below which they are filed.
 //! * `value`: matches of headers and query parameters.
-//! * `pattern`: regular expressions with bounds, for conditions too.
 //! * `index`: the index.
 
 use std::borrow::Cow;
@@ -22,11 +21,9 @@ use crate::wire;
 mod hostname;
 mod index;
 mod path;
-pub mod pattern;
 mod value;
 
 pub use index::Index;
-pub use pattern::Pattern;
 
 use path::{Filed, PathRule};
 use value::ValueRule;
@@ -140,11 +137,6 @@ fn compile_method(
         findings.report(place, Problem::expected(expected, shown(method)));
     }
     known.map(Some)
-}
-
-fn over_limit(what: &'static str, limit: usize, found: usize) -> Problem {
-    let [limit, found] = [limit, found].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
-    Problem::OverLimit { what, limit, found }
 }
 
 /// A text of the document as a refusal shows it.

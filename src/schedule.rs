@@ -201,7 +201,7 @@ mod tests {
             [(999, 0), (1_000, 1), (1_099, 1), (1_100, 2), (1_299, 3), (1_300, 4), (i64::MAX, 4)]
         {
             for u in [0, 1, (1 << 30) - 1, 1 << 30, 1 << 31, (3 << 30) - 1, 3 << 30, u32::MAX] {
-                let batch = u64::from(u) * 4 >> 32;
+                let batch = (u64::from(u) * 4) >> 32;
                 let expected = if batch < moved { B } else { A };
                 assert_eq!(schedule.at(now_ms).variant(Bucket(u)), expected, "{now_ms} {u}");
             }
@@ -241,7 +241,7 @@ mod tests {
         #[test]
         fn batches_are_floor_of_u_times_n(u: u32, batches in 1..=1_000_u64, moved in 0..1_100_u64) {
             let end = Threshold::of_batches(moved, batches);
-            prop_assert_eq!(Bucket(u).is_below(end), u64::from(u) * batches >> 32 < moved);
+            prop_assert_eq!(Bucket(u).is_below(end), (u64::from(u) * batches) >> 32 < moved);
         }
 
         #[test]

@@ -167,7 +167,7 @@ impl Update {
     /// Refuses a document of which only the size was read.
     pub fn refuse_unread(&mut self, bytes: usize) -> Finding {
         self.refuse();
-        place("", Problem::OverLimit { what: "bytes", limit: MAX_BYTES as u64, found: bytes as u64 })
+        place("", Problem::over_limit("bytes", MAX_BYTES, bytes))
     }
 
     fn refuse(&mut self) {

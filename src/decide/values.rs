@@ -24,6 +24,9 @@ pub struct Minted {
     pub id: Box<str>,
 }
 
+/// What was found, once it was looked up.
+type Lookup<'a> = OnceCell<Option<Cow<'a, [u8]>>>;
+
 /// The values of one request under one policy.
 pub struct Values<'a> {
     policy: &'a Policy,
@@ -35,14 +38,14 @@ pub struct Values<'a> {
     now_ms: OnceCell<i64>,
     cookies: OnceCell<Option<Cow<'a, [u8]>>>,
     client_ip: OnceCell<Option<Box<str>>>,
-    attributes: Box<[OnceCell<Option<Cow<'a, [u8]>>>]>,
+    attributes: Box<[Lookup<'a>]>,
     keys: Box<[KeyCell<'a>]>,
 }
 
 /// A targeting key of the request: as it came, and as it was minted.
 #[derive(Default)]
 struct KeyCell<'a> {
-    found: OnceCell<Option<Cow<'a, [u8]>>>,
+    found: Lookup<'a>,
     minted: OnceCell<Option<Box<str>>>,
 }
 

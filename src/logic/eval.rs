@@ -72,7 +72,7 @@ impl<'a> Evaluation<'a> {
             Expr::Matches(text, pattern) => match self.value(text, scope)? {
                 Value::Text(text) => {
                     self.budget.spend(pattern.steps(text.len()))?;
-                    Ok(Value::Bool(pattern.matches(&text)))
+                    Ok(Value::Bool(pattern.is_match(&text)))
                 }
                 _ => Ok(Value::Null),
             },

@@ -4,11 +4,11 @@ use super::coerce::number_text;
 use super::compile::{At, Expressions, Scope, operands_of};
 use super::library::Use;
 use super::networks::{Networks, parse_address, parse_network};
-use super::pattern::Pattern;
 use super::sem_ver::{Comparison, Version};
 use super::tree::{Binary, Expr, Given, SemVer};
 use crate::finding::{Path, Problem};
 use crate::json::Json;
+use crate::pattern::Pattern;
 
 impl Expressions<'_> {
     pub(super) fn affix(&mut self, operator: Binary, operands: &Json, at: At<'_>) -> Option<Expr> {
@@ -95,7 +95,7 @@ impl Expressions<'_> {
         let [text, pattern] = self.written(operands, "a text and a pattern", at)?;
         let path = at.path.item(1);
         let pattern = match pattern {
-            Json::Text(pattern) => Pattern::compile(pattern, &path, self.findings),
+            Json::Text(pattern) => self.findings.reported(Pattern::compile(pattern), &path),
             _ => self.refuse(&path, Problem::expected("a regular expression", pattern.kind())),
         };
         let path = at.path.item(0);

@@ -1,10 +1,10 @@
 //! The compiled form of an expression: every operator has as many operands as it takes, every name is resolved.
 
 use super::networks::Networks;
-use super::pattern::Pattern;
 use super::sem_ver::{Comparison, Version};
 use super::var::Var;
 use crate::json::Json;
+use crate::pattern::Pattern;
 
 /// A compiled expression.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use fnv::FnvBuildHasher;
 
-use super::{over_limit, saturated, shown};
+use super::{saturated, shown};
 use crate::finding::{Findings, Path, Problem};
 
 /// The longest hostname in bytes, as DNS has it without the final dot (RFC 1035, section 2.3.4).
@@ -33,7 +33,7 @@ impl Hostname {
     /// All but lower case DNS names and `*.` before one: `Shop.example.com`, `shop.example.com:443`, `a..b`, `*`.
     pub(super) fn compile(text: &str) -> Result<Hostname, Problem> {
         if text.len() > LONGEST_BYTES {
-            return Err(over_limit("bytes", LONGEST_BYTES, text.len()));
+            return Err(Problem::over_limit("bytes", LONGEST_BYTES, text.len()));
         }
         let (name, is_wildcard) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));
         if !name.split('.').all(is_label) {

@@ -8,8 +8,9 @@ use fnv::{FnvBuildHasher, FnvHasher};
 
 use super::hostname::{Hostname, Hosts};
 use super::path::Filed;
-use super::{BELOW_HOSTNAME, CompiledEntry, Entry, Pattern, Target, over_limit};
+use super::{BELOW_HOSTNAME, CompiledEntry, Entry, Target};
 use crate::finding::{Findings, Path, Problem};
+use crate::pattern::Pattern;
 use crate::wire;
 
 /// The most pairs of a hostname and a match that one rollout may have: four times what an HTTPRoute rule may. It bounds
@@ -104,10 +105,18 @@ impl Index {
     fn room_for(&self, pairs: usize) -> Result<(), Problem> {
         let policy_pairs = self.filings.len().saturating_add(pairs);
         if pairs > MOST_PAIRS_OF_A_ROLLOUT {
-            return Err(over_limit("pairs of a hostname and a match", MOST_PAIRS_OF_A_ROLLOUT, pairs));
+            return Err(Problem::over_limit(
+                "pairs of a hostname and a match",
+                MOST_PAIRS_OF_A_ROLLOUT,
+                pairs,
+            ));
         }
         if policy_pairs > MOST_PAIRS {
-            return Err(over_limit("pairs of a hostname and a match up to here", MOST_PAIRS, policy_pairs));
+            return Err(Problem::over_limit(
+                "pairs of a hostname and a match up to here",
+                MOST_PAIRS,
+                policy_pairs,
+            ));
         }
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::hash::Hasher;
 
 use fnv::FnvHasher;
 
-use super::pattern::{self, Pattern};
 use super::{saturated, shown};
 use crate::finding::{Findings, Path, Problem};
+use crate::pattern::{self, Pattern};
 use crate::wire::{self, PathMatchType};
 
 /// How many bits [`CompiledPath::rank`] has: two for the type, the others for the length.

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::{Pattern, shown};
+use super::shown;
 use crate::finding::{Findings, Path, Problem};
+use crate::pattern::Pattern;
 use crate::wire::{ValueMatch, ValueMatchType};
 
 /// What the value of a header or query parameter must be. One that is absent does not hold.

@@ -85,8 +85,7 @@ impl Loading {
         let mut work = Work { clusters, ..Work::default() };
         let mut progress = Progress::Outline(Outline::default());
         if document.len() > MAX_BYTES {
-            let (limit, found) = (MAX_BYTES as u64, document.len() as u64);
-            work.findings.report(&Path::Root, Problem::OverLimit { what: "bytes", limit, found });
+            work.findings.report(&Path::Root, Problem::over_limit("bytes", MAX_BYTES, document.len()));
             progress = Progress::Done;
         }
         work.policy.keys.push(keys::request());
@@ -227,8 +226,7 @@ impl Work {
             return;
         }
         if what == What::Rollout && member.items.len() > MAX_ROLLOUTS {
-            let (limit, found) = (MAX_ROLLOUTS as u64, member.items.len() as u64);
-            self.findings.report(&place, Problem::OverLimit { what: "rollouts", limit, found });
+            self.findings.report(&place, Problem::over_limit("rollouts", MAX_ROLLOUTS, member.items.len()));
             return;
         }
         if what == What::Cohort {

@@ -4,7 +4,6 @@ use crate::cookie;
 use crate::finding::{Findings, Path, Problem};
 use crate::moment::Duration;
 use crate::policy::names::is_token;
-use crate::policy::strategy::reported;
 use crate::policy::{Key, Mint, Source};
 use crate::wire;
 
@@ -26,7 +25,7 @@ pub fn key(key: &wire::Key, place: &Path<'_>, findings: &mut Findings) -> Option
                 findings
                     .report(&place.field("cookie"), Problem::expected("a cookie that is in `from`", found));
             }
-            let max_age = reported(Duration::parse(&mint.max_age), &place.field("maxAge"), findings)?;
+            let max_age = findings.reported(Duration::parse(&mint.max_age), &place.field("maxAge"))?;
             let max_age_ms = max_age.as_ms();
             if max_age_ms < 1_000 {
                 findings.report(

@@ -87,8 +87,7 @@ fn variants(
 ) -> Box<[Variant]> {
     let entries = &rollout.variants.0;
     if entries.len() > MAX_VARIANTS {
-        let (limit, found) = (MAX_VARIANTS as u64, entries.len() as u64);
-        findings.report(place, Problem::OverLimit { what: "variants", limit, found });
+        findings.report(place, Problem::over_limit("variants", MAX_VARIANTS, entries.len()));
         return Box::default();
     }
     let mut compiled: Vec<Variant> = Vec::with_capacity(entries.len());

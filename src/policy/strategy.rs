@@ -267,23 +267,18 @@ fn shares(
 
 /// Reads a percentage; reports at `place` what is none.
 pub fn percent_at(number: &wire::Number, place: &Path<'_>, findings: &mut Findings) -> Option<Percent> {
-    reported(Percent::parse(number.0.get()), place, findings)
+    findings.reported(Percent::parse(number.0.get()), place)
 }
 
 fn instant(text: &str, place: &Path<'_>, findings: &mut Findings) -> Option<i64> {
-    reported(Instant::parse(text), place, findings).map(Instant::unix_ms)
+    findings.reported(Instant::parse(text), place).map(Instant::unix_ms)
 }
 
 fn positive_duration(text: &str, place: &Path<'_>, findings: &mut Findings) -> Option<i64> {
-    let ms = reported(Duration::parse(text), place, findings)?.as_ms();
+    let ms = findings.reported(Duration::parse(text), place)?.as_ms();
     if ms == 0 {
         findings.report(place, Problem::expected("a duration above 0", text));
         return None;
     }
     i64::try_from(ms).ok()
-}
-
-/// The value, or what is wrong with it reported at `place`.
-pub fn reported<T>(value: Result<T, Problem>, place: &Path<'_>, findings: &mut Findings) -> Option<T> {
-    value.map_err(|problem| findings.report(place, problem)).ok()
 }

@@ -119,7 +119,7 @@ impl Polling {
 
 /// `random` of 2³² of `ms`.
 fn scaled(ms: i64, random: u32) -> i64 {
-    i64::try_from(i128::from(ms) * i128::from(random) >> 32).unwrap_or(0)
+    i64::try_from((i128::from(ms) * i128::from(random)) >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]

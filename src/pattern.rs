@@ -4,18 +4,17 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
-use super::{over_limit, shown};
 use crate::finding::Problem;
 
 /// The longest pattern in bytes.
 const LONGEST_PATTERN_BYTES: usize = 1_024;
 /// The longest text in bytes that is matched.
 const LONGEST_TEXT_BYTES: usize = 4_096;
-/// The largest program in bytes, which bounds the time to compile it and, times the text's length, to match with it.
-///
-/// Some 4,000 states, so that patterns without counted repetitions fit, whatever they hold. A state takes as many bytes as
-/// pointers have it: what a native compiler takes, the plugin takes.
-const LARGEST_PROGRAM_BYTES: usize = (16 << 10) * size_of::<usize>();
+/// The largest program in KiB of a wasm32, where a pointer has four bytes: some 4,000 states, room for any pattern
+/// without counted repetitions. It bounds the time to compile and, times the text's length, to match.
+const LARGEST_KIB: usize = 64;
+/// What most patterns need, in KiB.
+const USUAL_KIB: usize = 2;
 /// The most capturing groups: the matcher keeps two offsets for every group in every state.
 const MOST_GROUPS: usize = 32;
 
@@ -23,7 +22,12 @@ const MOST_GROUPS: usize = 32;
 ///
 /// The syntax is that of `regex-lite`: no look-around, no back-references, classes like `\w` are ASCII. Matching takes
 /// time in proportion to the length of the text, whatever pattern and text are.
-pub struct Pattern(Regex);
+#[derive(Clone)]
+pub struct Pattern {
+    regex: Regex,
+    /// The size of its program in KiB, rounded up to a power of two.
+    size_kib: usize,
+}
 
 impl Pattern {
     /// Compiles `pattern`.
@@ -34,24 +38,41 @@ impl Pattern {
     /// (`(a{1000}){1000}`), or has more than 32 capturing groups.
     pub fn compile(pattern: &str) -> Result<Pattern, Problem> {
         if pattern.len() > LONGEST_PATTERN_BYTES {
-            return Err(over_limit("bytes", LONGEST_PATTERN_BYTES, pattern.len()));
+            return Err(Problem::over_limit("bytes", LONGEST_PATTERN_BYTES, pattern.len()));
         }
         // By itself first: in parentheses `a)|(b` would pass.
-        let alone = build(pattern).map_err(|error| problem(pattern, &error))?;
+        let alone = build(pattern, LARGEST_KIB).map_err(|error| problem(pattern, &error))?;
         let groups = alone.captures_len().saturating_sub(1);
         if groups > MOST_GROUPS {
-            return Err(over_limit("capturing groups", MOST_GROUPS, groups));
+            return Err(Problem::over_limit("capturing groups", MOST_GROUPS, groups));
         }
-        build(&format!(r"\A(?:{pattern})\z"))
-            // A comment at the end (`(?x) a # b`) swallows the parenthesis; only then a new line means nothing.
-            .or_else(|error| build(&format!("\\A(?:{pattern}\n)\\z")).map_err(|_| problem(pattern, &error)))
-            .map(Pattern)
+        // A comment at the end (`(?x) a # b`) swallows the parenthesis; only then a new line means nothing.
+        Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
+            Pattern::whole(&format!("\\A(?:{pattern}\n)\\z")).map_err(|_| problem(pattern, &error))
+        })
+    }
+
+    fn whole(pattern: &str) -> Result<Pattern, regex_lite::Error> {
+        let mut size_kib = USUAL_KIB;
+        loop {
+            match build(pattern, size_kib) {
+                Ok(regex) => return Ok(Pattern { regex, size_kib }),
+                Err(error) if size_kib >= LARGEST_KIB => return Err(error),
+                Err(_) => size_kib *= 2,
+            }
+        }
     }
 
     /// Whether it matches `text` from start to end. A text over 4,096 bytes is not matched.
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
-        text.len() <= LONGEST_TEXT_BYTES && self.0.is_match(text)
+        text.len() <= LONGEST_TEXT_BYTES && self.regex.is_match(text)
+    }
+
+    /// What matching a text of so many bytes costs, in steps of an evaluation: time goes with the size of both.
+    #[must_use]
+    pub fn steps(&self, text_bytes: usize) -> usize {
+        if text_bytes > LONGEST_TEXT_BYTES { 0 } else { text_bytes * self.size_kib / 8 }
     }
 
     /// These bytes as patterns read them: none that are not UTF-8 or are over 4,096 bytes, which no pattern matches.
@@ -63,19 +84,20 @@ impl Pattern {
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pattern").field(&self.0.as_str()).finish()
+        f.debug_tuple("Pattern").field(&self.regex.as_str()).finish()
     }
 }
 
-fn build(pattern: &str) -> Result<Regex, regex_lite::Error> {
-    RegexBuilder::new(pattern).size_limit(LARGEST_PROGRAM_BYTES).build()
+fn build(pattern: &str, size_kib: usize) -> Result<Regex, regex_lite::Error> {
+    // A state takes as many bytes as pointers have it: what a native compiler takes, the plugin takes.
+    RegexBuilder::new(pattern).size_limit(size_kib * 256 * size_of::<usize>()).build()
 }
 
 /// The reason stands first, since a long pattern is cut off.
 fn problem(pattern: &str, error: &regex_lite::Error) -> Problem {
     let reason = error.to_string();
     let reason = reason.strip_prefix("found ").unwrap_or(&reason);
-    Problem::expected(format!("a regular expression ({reason})"), shown(pattern))
+    Problem::expected(format!("a regular expression ({reason})"), pattern)
 }
 
 /// A text with which every text that `pattern` matches as a whole begins. Less than there is, down to nothing, where
