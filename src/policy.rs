@@ -73,6 +73,13 @@ impl Policy {
         self.rollouts.get(usize::try_from(id).ok()?)
     }
 
+    /// Frees a part of it, so that it need not be freed at once; `false` when nothing much is left.
+    pub(crate) fn shrink(&mut self) -> bool {
+        const PART: usize = 100;
+        self.rollouts.truncate(self.rollouts.len().saturating_sub(PART));
+        self.index.shrink(PART) || !self.rollouts.is_empty()
+    }
+
     /// Which rollouts apply to which requests.
     #[must_use]
     pub fn index(&self) -> &Index {

@@ -27,6 +27,10 @@ pub struct Update {
     /// The ETag of the last document that was refused, while it is the newest.
     refused: Option<Box<str>>,
     verify: bool,
+    /// Policies that were in force before; streams may still hold them.
+    retired: Vec<Rc<Policy>>,
+    /// One that nobody holds any more.
+    freeing: Option<Policy>,
 }
 
 /// A document that is being loaded.
@@ -69,8 +73,8 @@ pub enum Outcome {
 impl Update {
     /// Starts with the inline policy, if there is one.
     #[must_use]
-    pub fn new(configuration: &Configuration) -> Update {
-        Update { policy: configuration.policy.clone(), verify: configuration.verify, ..Update::default() }
+    pub fn new(inline: Option<Rc<Policy>>, verify: bool) -> Update {
+        Update { policy: inline, verify, ..Update::default() }
     }
 
     /// The policy in force.
@@ -160,8 +164,22 @@ impl Update {
 
     /// Takes a policy that is compiled already.
     pub fn take(&mut self, policy: Rc<Policy>) {
-        self.policy = Some(policy);
+        self.retired.extend(self.policy.replace(policy));
         self.refused = None;
+    }
+
+    /// Frees a part of a policy that nobody uses any more; `false` where there is none. Twenty thousand rollouts freed
+    /// at once would stall streams.
+    pub fn free(&mut self) -> bool {
+        if self.freeing.is_none() {
+            let unused = self.retired.iter().position(|policy| Rc::strong_count(policy) == 1);
+            self.freeing = unused.and_then(|i| Rc::into_inner(self.retired.swap_remove(i)));
+        }
+        let Some(policy) = &mut self.freeing else { return false };
+        if !policy.shrink() {
+            self.freeing = None;
+        }
+        true
     }
 
     /// Refuses a document of which only the size was read.

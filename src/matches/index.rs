@@ -102,6 +102,12 @@ impl Index {
         self.put_in_order(found);
     }
 
+    /// Drops so many entries; `false` when none are left. An index that was shrunk finds nothing of what it dropped.
+    pub(crate) fn shrink(&mut self, entries: usize) -> bool {
+        self.entries.truncate(self.entries.len().saturating_sub(entries));
+        !self.entries.is_empty()
+    }
+
     fn room_for(&self, pairs: usize) -> Result<(), Problem> {
         let policy_pairs = self.filings.len().saturating_add(pairs);
         if pairs > MOST_PAIRS_OF_A_ROLLOUT {

@@ -86,12 +86,12 @@ impl RootContext for Root {
     /// Never refuses: that would stop the proxy at its start, or leave it without the filter.
     fn on_configure(&mut self, size: usize) -> bool {
         let text = host::buffer(BufferType::PluginConfiguration, size).unwrap_or_default();
-        let (configuration, refusal) = match Configuration::parse(&text) {
+        let (mut configuration, refusal) = match Configuration::parse(&text) {
             Ok(configuration) => (configuration, None),
             Err(found) => (Configuration::default(), found.into_iter().next()),
         };
         let pass_keys = pass_keys(&configuration);
-        self.update = Update::new(&configuration);
+        self.update = Update::new(configuration.policy.take(), configuration.verify);
         self.fetching =
             configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
         self.shared = Rc::new(Shared::new(configuration, pass_keys, node()));
@@ -159,12 +159,16 @@ impl Root {
         }
     }
 
-    /// Loads for at most one turn.
+    /// Loads, and frees what is not used any more, for at most one turn.
     fn turn(&mut self) {
         let Ok(start_ns) = host::now_ns() else { return };
-        while self.update.is_loading() {
+        loop {
+            let freed = self.update.free();
             if let Some(outcome) = self.update.step() {
                 self.settled(outcome);
+            }
+            if !freed && !self.update.is_loading() {
+                return;
             }
             if host::now_ns().is_ok_and(|now_ns| now_ns.saturating_sub(start_ns) >= TURN_NS) {
                 return;

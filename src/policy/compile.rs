@@ -229,6 +229,11 @@ impl Work {
             self.findings.report(&place, Problem::over_limit("rollouts", MAX_ROLLOUTS, member.items.len()));
             return;
         }
+        if what == What::Rollout {
+            // Growing a list of twenty thousand would be a long step.
+            self.policy.rollouts.reserve(member.items.len());
+            self.policy.by_name.reserve(member.items.len());
+        }
         if what == What::Cohort {
             self.cohorts = member.items.iter().filter_map(|item| item.name.clone()).collect();
         }
