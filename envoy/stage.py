@@ -181,7 +181,7 @@ class Stage:
         return self
 
     def __exit__(self, kind, *_):
-        if kind is not None and kind is not KeyboardInterrupt:
+        if kind is not None and issubclass(kind, Exception):
             print(self.log(), file=sys.stderr)
         self.cleanup.close()
 
