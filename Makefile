@@ -56,7 +56,7 @@ test-long: build ## the tests that take minutes
 	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m long
 
 bench: build ## what a request costs, and how fast a policy is in force
-	$(PYTHON) envoy/bench.py
+	$(PYTHON) tests/envoy/bench.py
 
 lint: $(READY) ## format, clippy and documentation, warnings as errors
 	cargo fmt --check
