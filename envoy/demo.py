@@ -40,7 +40,7 @@ def title(number, text):
 
 def say(text=""):
     """A line of the tour."""
-    print(f"   {text}", flush=True)
+    print(f"   {text}".rstrip(), flush=True)
 
 
 def table(expected, found):
