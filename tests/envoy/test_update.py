@@ -23,16 +23,17 @@ def two_rollouts(revision):
     return policy
 
 
-def test_updates_under_load_fail_no_request_and_none_sees_a_mix(set_stage):
+@pytest.mark.parametrize("updates", [6, pytest.param(120, marks=pytest.mark.long)])
+def test_updates_under_load_fail_no_request_and_none_sees_a_mix(set_stage, updates):
     stage = set_stage(policy=two_rollouts(1))
     stage.wait_for_all_workers(lambda echo: echo.header("x-one") == "1")
     with Load(stage.port, lambda: ("/checkout", [user(1), ("x-echo", "1")])) as load:
-        for revision in range(2, 8):
+        for revision in range(2, updates + 2):
             stage.push(two_rollouts(revision))
             stage.wait_for_all_workers(lambda echo, now=str(revision): echo.header("x-two") == now)
     assert not load.failed
     seen = {(answer.echo.header("x-one"), answer.echo.header("x-two")) for answer in load.responses}
-    assert seen == {(str(revision), str(revision)) for revision in range(1, 8)}
+    assert seen == {(str(revision), str(revision)) for revision in range(1, updates + 2)}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
