@@ -50,13 +50,13 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 		cargo test --target $(TARGET) --no-default-features --lib --tests
 
 test-envoy: build ## the plugin in a real Envoy
-	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m "not long"
+	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m "not long"
 
 test-long: build ## the tests that take minutes
-	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m long
+	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m long
 
 bench: build ## what a request costs, and how fast a policy is in force
-	$(PYTHON) envoy/bench.py
+	$(PYTHON) tests/envoy/bench.py
 
 lint: $(READY) ## format, clippy and documentation, warnings as errors
 	cargo fmt --check

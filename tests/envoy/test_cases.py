@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from documents import source
 from explain import decisions, explain_pass
-from stage import wait_until
 
 CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.json"))
 
@@ -18,7 +17,7 @@ def test_cases(set_stage, file):
         pytest.skip("it is about another instant than now")
     policy = {**document["policy"], "revision": document["policy"].get("revision", 0) + 1}
     stage = set_stage(policy=policy, plugin={"source": source(), "clusters": ["*"], **document.get("plugin", {})})
-    wait_until(lambda: stage.metric("policy_revision") == policy["revision"], "the policy")
+    stage.wait_for_metric("policy_revision", policy["revision"])
     wrong = []
     with stage.connection_per_worker() as connections:
         for i, case in enumerate(document["cases"]):
@@ -29,7 +28,9 @@ def test_cases(set_stage, file):
             for name, value in expected.get("upstream", {}).items():
                 if found["upstream"].get(name) != value:
                     wrong.append((case["name"], name, value, found["upstream"].get(name)))
-    assert not wrong, "\n".join(f"{name}: {what}: expected {expected}, found {found}" for name, what, expected, found in wrong)
+    assert not wrong, "\n".join(
+        f"{name}: {what}: expected {expected}, found {found}" for name, what, expected, found in wrong
+    )
 
 
 def run(connection, request):
