@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build demo run test test-native test-wasm test-envoy test-long bench lint size
+.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long bench lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -33,6 +33,9 @@ $(READY): envoy/requirements.txt
 build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
 	$(RELEASE) rustc --release --lib --crate-type cdylib --target $(TARGET)
 
+plugins: $(READY) ## build the plugins that stand beside mulkko in tests and benchmarks
+	$(RELEASE) build --release --examples --target $(TARGET)
+
 demo: build ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
 	$(PYTHON) envoy/demo.py
 
@@ -49,13 +52,13 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs" \
 		cargo test --target $(TARGET) --no-default-features --lib --tests
 
-test-envoy: build ## the plugin in a real Envoy
+test-envoy: build plugins ## the plugin in a real Envoy
 	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m "not long"
 
-test-long: build ## the tests that take minutes
+test-long: build plugins ## the tests that take minutes
 	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m long
 
-bench: build ## what a request costs, and how fast a policy is in force
+bench: build plugins ## what a request costs, and how fast a policy is in force
 	$(PYTHON) tests/envoy/bench.py
 
 lint: $(READY) ## format, clippy and documentation, warnings as errors

@@ -64,11 +64,14 @@ impl Shared {
     }
 }
 
+/// Ids of counters by what they count.
+type Counters = HashMap<(RolloutId, VariantId, Reason), u32, BuildHasherDefault<FnvHasher>>;
+
 /// A policy in force, with the counters of its decisions.
 pub struct InForce {
     /// The policy.
     pub policy: Rc<Policy>,
-    counters: RefCell<HashMap<(RolloutId, VariantId, Reason), u32, BuildHasherDefault<FnvHasher>>>,
+    counters: RefCell<Counters>,
 }
 
 thread_local! {

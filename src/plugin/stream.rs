@@ -47,7 +47,7 @@ impl Stream {
         let effects = effects(policy, &decisions, &request);
         self.apply(effects);
         self.count(in_force.as_deref(), &decisions);
-        shared.metrics.count("passes_refused", passes.refused);
+        shared.metrics.count("passes_refused", passes.refused + decisions.passes_refused);
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 //!
 //! One program for both, so that the figures can be compared; each figure is the median of many runs.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark may stop at what cannot be")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
