@@ -24,13 +24,13 @@ def canary(percent, revision=1):
     return marked(policy, revision)
 
 
-def large_canary(percent, revision):
-    """`canary` in a policy of some 100 kB, the rest of which is about other paths."""
+def large_canary(percent, revision, size=100_000):
+    """`canary` in a policy of some `size` bytes, the rest of which is about other paths."""
     policy = canary(percent, revision)
     template = policy["rollouts"][0]
     policy["rollouts"] += [
         {**template, "name": f"other-{i}", "matches": [{"path": {"value": f"/other/{i}"}}]}
-        for i in range(100_000 // len(json.dumps(template)))
+        for i in range(size // len(json.dumps(template)))
     ]
     return policy
 
