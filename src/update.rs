@@ -162,8 +162,9 @@ impl Update {
         Outcome::Refused { finding, origin }
     }
 
-    /// Takes a policy that is compiled already.
+    /// Takes a policy that is compiled already, in place of one that is being loaded.
     pub fn take(&mut self, policy: Rc<Policy>) {
+        self.candidate = None;
         self.retired.extend(self.policy.replace(policy));
         self.refused = None;
     }

@@ -78,11 +78,11 @@ unsafe extern "C" {
 }
 
 thread_local! {
-    static FAILURES: Cell<u64> = const { Cell::new(0) };
+    static FAILURES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How many host calls have failed since this was last asked.
-pub fn take_failures() -> u64 {
+pub fn take_failures() -> usize {
     FAILURES.take()
 }
 

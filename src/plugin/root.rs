@@ -102,12 +102,14 @@ impl RootContext for Root {
         if refusal.is_some() || self.fetching.is_none() {
             self.shared.metrics.gauge("policy_refused", u64::from(refusal.is_some()));
         }
-        if let Some(policy) = self.update.policy() {
-            self.shared.take(Rc::clone(policy));
-        }
         self.look_for_published();
-        while let Some(outcome) = self.update.is_loading().then(|| self.update.step()) {
-            outcome.into_iter().for_each(|outcome| self.settled(outcome));
+        while self.update.is_loading() {
+            if let Some(outcome) = self.update.step() {
+                self.settled(outcome);
+            }
+        }
+        if let (None, Some(inline)) = (self.shared.policy(), self.update.policy()) {
+            self.shared.take(Rc::clone(inline));
         }
         self.set_tick();
         true
@@ -119,7 +121,7 @@ impl RootContext for Root {
         self.turn();
         self.fetch();
         self.set_tick();
-        self.shared.metrics.count("hostcall_failures", usize::try_from(host::take_failures()).unwrap_or(0));
+        self.shared.count_failures();
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {

@@ -46,6 +46,11 @@ impl Shared {
         self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
     }
 
+    /// Counts the host calls that have failed since this was last done.
+    pub fn count_failures(&self) {
+        self.metrics.count("hostcall_failures", host::take_failures());
+    }
+
     /// Counts a decision.
     pub fn count(&self, in_force: &InForce, decision: &Decision) {
         let key = (decision.rollout, decision.variant, decision.reason);

@@ -84,6 +84,7 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         // Without its headers a request goes on as it came; the failure is counted.
         let _ = self.request();
+        self.shared.count_failures();
         Action::Continue
     }
 
