@@ -58,6 +58,25 @@ struct Piecework {
     item: usize,
 }
 
+/// The members of a document, and the brackets in which their items stand.
+const MEMBERS: [(&str, What, &str); 15] = [
+    ("apiVersion", What::ApiVersion, ""),
+    ("name", What::Name, ""),
+    ("revision", What::Revision, ""),
+    ("flagKey", What::FlagKey, ""),
+    ("keys", What::Key, "{"),
+    ("attributes", What::Attribute, "{"),
+    ("cohorts", What::Cohort, "{"),
+    ("layers", What::Layer, "{"),
+    ("holdouts", What::Holdout, "["),
+    ("rollouts", What::Rollout, "["),
+    ("flags", What::Flag, "{["),
+    ("fractional", What::Fractional, ""),
+    ("$evaluators", What::Evaluator, "{"),
+    ("metadata", What::Metadata, ""),
+    ("$schema", What::Schema, ""),
+];
+
 /// What a piece is. The order is that in which pieces are read: names are defined before they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
@@ -152,6 +171,7 @@ struct Work {
     holdouts: NameMap<()>,
     attributes: NameMap<()>,
     flags: NameMap<()>,
+    cohort_names: NameMap<()>,
     /// The slices of each layer: upper ends by lower ends.
     slices: NameMap<BTreeMap<Threshold, (Threshold, usize)>>,
     evaluators: Vec<(Box<str>, Json)>,
@@ -182,27 +202,12 @@ impl Work {
         known: &mut Vec<What>,
         pieces: &mut Vec<Piecework>,
     ) {
-        let (what, brackets) = match &*member.name {
-            "apiVersion" => (What::ApiVersion, ""),
-            "name" => (What::Name, ""),
-            "revision" => (What::Revision, ""),
-            "$schema" => (What::Schema, ""),
-            "metadata" => (What::Metadata, ""),
-            "fractional" => (What::Fractional, ""),
-            "flagKey" => (What::FlagKey, ""),
-            "keys" => (What::Key, "{"),
-            "attributes" => (What::Attribute, "{"),
-            "$evaluators" => (What::Evaluator, "{"),
-            "cohorts" => (What::Cohort, "{"),
-            "layers" => (What::Layer, "{"),
-            "holdouts" => (What::Holdout, "["),
-            "rollouts" => (What::Rollout, "["),
-            "flags" => (What::Flag, "{["),
-            unknown => {
-                let expected = "a member of a policy".to_owned();
-                self.findings.report(&Path::Root.field(unknown), Problem::UnknownMember { expected });
-                return;
-            }
+        let known_as = MEMBERS.iter().find(|(name, ..)| *name == &*member.name);
+        let Some((_, what, brackets)) = known_as.copied() else {
+            let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
+            let expected = format!("one of {}", names.join(", "));
+            let problem = Problem::UnknownMember { expected };
+            return self.findings.report(&Path::Root.field(&member.name), problem);
         };
         let place = Path::Root.field(&member.name);
         if known.contains(&what) {
@@ -354,6 +359,9 @@ impl Work {
         let Work { logic, attribute_names, evaluators, cohorts, findings, .. } = self;
         let logic = Work::logic(logic, attribute_names, evaluators, cohorts);
         check_name(name, place, findings);
+        if self.cohort_names.insert(name.into(), ()).is_some() {
+            findings.report(place, Problem::Twice(name.to_owned()));
+        }
         if let Some(json) = piece.read::<Json>(place, findings) {
             logic.cohort(item, &json, place, findings);
         }

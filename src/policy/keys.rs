@@ -81,7 +81,9 @@ fn source(source: &wire::Source, place: &Path<'_>, findings: &mut Findings) -> O
         _ => {
             let expected =
                 "exactly one of `header`, `cookie`, `query`, `metadata`, `property`, `filterState`";
-            findings.report(place, Problem::expected(expected, "another number"));
+            let simple = [header, cookie, query, filter_state].iter().filter(|it| it.is_some()).count();
+            let paths = [metadata, property].iter().filter(|it| it.is_some()).count();
+            findings.report(place, Problem::expected(expected, simple + paths));
             return None;
         }
     };
