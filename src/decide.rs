@@ -172,9 +172,7 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
     let mut follow = |rollout: &str, variant: &str| {
         let Some((id, rollout)) = policy.rollout_named(rollout) else { return };
         let Some(variant) = rollout.variant_named(variant) else { return };
-        if !followed.iter().any(|(earlier, _)| *earlier == id) {
-            followed.push((id, variant));
-        }
+        followed.push((id, variant));
     };
     if let Some(baggage) = headers.value("baggage") {
         for (rollout, variant) in baggage::decisions(&baggage) {
@@ -187,7 +185,9 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
             follow(rollout, variant);
         }
     }
-    followed.sort_unstable_by_key(|(id, _)| *id);
+    // The sort is stable: of several for one rollout the first stays.
+    followed.sort_by_key(|(id, _)| *id);
+    followed.dedup_by_key(|(id, _)| *id);
     followed
 }
 
@@ -266,7 +266,8 @@ impl Deciding<'_, '_> {
     }
 
     fn followed(&self, id: RolloutId) -> Option<VariantId> {
-        self.followed.iter().find(|(rollout, _)| *rollout == id).map(|(_, variant)| *variant)
+        let at = self.followed.binary_search_by_key(&id, |(rollout, _)| *rollout).ok()?;
+        self.followed.get(at).map(|(_, variant)| *variant)
     }
 
     fn holds(&self, condition: &Condition, rollout: &Rollout) -> bool {

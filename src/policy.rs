@@ -19,7 +19,7 @@ use crate::matches::Index;
 use crate::schedule::{Schedule, VariantId};
 
 pub use compile::{Loading, MAX_ROLLOUTS};
-pub use names::{check_name, is_name, is_token};
+pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_NESTING};
 
 /// A map by names that stand in the policy.
@@ -77,7 +77,8 @@ impl Policy {
     pub(crate) fn shrink(&mut self) -> bool {
         const PART: usize = 100;
         self.rollouts.truncate(self.rollouts.len().saturating_sub(PART));
-        self.index.shrink(PART) || !self.rollouts.is_empty()
+        self.by_name.extract_if(|_, _| true).take(PART).for_each(drop);
+        self.index.shrink(PART) || !self.rollouts.is_empty() || !self.by_name.is_empty()
     }
 
     /// Which rollouts apply to which requests.

@@ -115,7 +115,32 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
             json!([{"path": {"type": "RegularExpression", "value": "a".repeat(n)}}]);
         document
     };
+    let headers = |n: usize| {
+        let mut document = rollouts(1);
+        let headers: serde_json::Map<_, _> = (0..n).map(|i| (format!("x-{i}"), json!("1"))).collect();
+        document["rollouts"][0]["variants"]["a"] = json!({"headers": headers});
+        document
+    };
+    let force = |n: usize| {
+        let mut document = rollouts(1);
+        document["rollouts"][0]["force"] = vec![json!({"when": true, "variant": "b"}); n].into();
+        document
+    };
+    // Each takes 64 KiB.
+    let patterns =
+        |n: usize| json!({"cohorts": {"c": {"or": vec![json!({"matches": ["x", "[a-z]{999}"]}); n]}}});
     for (taken, refused, refusal) in [
+        (
+            headers(100),
+            headers(101),
+            "rollouts[0].variants.a.headers: expected at most 100 headers, found 101",
+        ),
+        (force(1_000), force(1_001), "rollouts[0].force: expected at most 1000 entries, found 1001"),
+        (
+            patterns(512),
+            patterns(513),
+            "cohorts.c.or[512].matches[1]: expected at most 32768 KiB of compiled patterns, found 32832",
+        ),
         (rollouts(20_000), rollouts(20_001), "rollouts: expected at most 20000 rollouts, found 20001"),
         (variants(100), variants(101), "rollouts[0].variants: expected at most 100 variants, found 101"),
         (nested(63), nested(64), "document: expected at most 64 levels of nesting, found 65"),

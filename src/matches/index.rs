@@ -102,10 +102,17 @@ impl Index {
         self.put_in_order(found);
     }
 
+    /// Makes room for so many rollouts with an entry each.
+    pub(crate) fn reserve(&mut self, rollouts: usize) {
+        self.slots.reserve(rollouts);
+        self.filings.reserve(rollouts);
+        self.entries.reserve(rollouts);
+    }
+
     /// Drops so many entries; `false` when none are left. An index that was shrunk finds nothing of what it dropped.
     pub(crate) fn shrink(&mut self, entries: usize) -> bool {
         self.entries.truncate(self.entries.len().saturating_sub(entries));
-        !self.entries.is_empty()
+        self.hosts.shrink(entries) || !self.entries.is_empty()
     }
 
     fn room_for(&self, pairs: usize) -> Result<(), Problem> {

@@ -28,7 +28,9 @@ impl Stream {
     fn request(&mut self) -> Result<(), host::Failed> {
         let shared = Rc::clone(&self.shared);
         let pairs = host::headers(MapType::HttpRequestHeaders)?;
-        let headers = Headers::new(pairs.iter().collect());
+        let mut all = Vec::with_capacity(pairs.count());
+        all.extend(pairs.iter());
+        let headers = Headers::new(all);
         let pass = headers.value("x-mulkko-pass");
         let passes = match &pass {
             Some(header) => pass::read(header, &shared.pass_keys, now_ms()),

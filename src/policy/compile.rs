@@ -172,6 +172,7 @@ struct Work {
     attributes: NameMap<()>,
     flags: NameMap<()>,
     cohort_names: NameMap<()>,
+    evaluator_names: NameMap<()>,
     /// The slices of each layer: upper ends by lower ends.
     slices: NameMap<BTreeMap<Threshold, (Threshold, usize)>>,
     evaluators: Vec<(Box<str>, Json)>,
@@ -238,6 +239,7 @@ impl Work {
             // Growing a list of twenty thousand would be a long step.
             self.policy.rollouts.reserve(member.items.len());
             self.policy.by_name.reserve(member.items.len());
+            self.policy.index.reserve(member.items.len());
         }
         if what == What::Cohort {
             self.cohorts = member.items.iter().filter_map(|item| item.name.clone()).collect();
@@ -278,7 +280,7 @@ impl Work {
             What::Evaluator => {
                 let place = field("$evaluators");
                 let place = place.field(name);
-                if self.evaluators.iter().any(|(earlier, _)| &**earlier == name) {
+                if self.evaluator_names.insert(name.into(), ()).is_some() {
                     self.findings.report(&place, Problem::Twice(name.to_owned()));
                 }
                 if let Some(json) = piece.read(&place, &mut self.findings) {

@@ -67,7 +67,7 @@ fn without_position(message: &str) -> &str {
 fn report(message: &str, inner: &serde_path_to_error::Path, place: &Path<'_>, findings: &mut Findings) {
     let message = without_position(message);
     let problem = if let Some(unknown) = message.strip_prefix("unknown field ") {
-        let expected = unknown.split_once("`, expected ").map_or("", |(_, expected)| expected);
+        let expected = unknown.rsplit_once("`, expected ").map_or("", |(_, expected)| expected);
         Problem::UnknownMember { expected: expected.to_owned() }
     } else if let Some(name) = quoted_after(message, "missing field ") {
         Problem::MissingMember(name.to_owned().into())

@@ -78,6 +78,16 @@ def test_an_old_revision_comes_back_only_under_a_higher_one(set_stage):
     stage.wait_for_all_workers(lambda echo: echo.request["upstream"] == "checkout-v1", headers=[user(1)])
 
 
+def test_patterns_that_would_eat_the_memory_are_refused(set_stage):
+    stage = set_stage(policy=canary(100))
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    bomb = {f"c-{i}": {"or": [{"matches": ["x", "[a-z]{999}"]}] * 50} for i in range(800)}
+    stage.push({**canary(0, revision=2), "cohorts": bomb})
+    stage.wait_for_metric("policy_refused", 1)
+    assert "KiB of compiled patterns" in stage.log()
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
+
+
 def test_a_large_policy_fails_no_request(set_stage):
     stage = set_stage(policy=canary(0))
     stage.wait_for_all_workers(in_force(1), headers=[user(1)])
