@@ -47,6 +47,7 @@ run: build ## the demo's set-up, kept running, with requests to try
 test: test-native test-wasm test-envoy ## all tests but the long ones
 
 test-native: ## the engine's tests on this machine
+	@test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
 	MULKKO_SUITES=$(SUITES) cargo test
 
 # Not the plugin: its host calls are imports that only a proxy has.

@@ -126,7 +126,7 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
         document["rollouts"][0]["force"] = vec![json!({"when": true, "variant": "b"}); n].into();
         document
     };
-    // Each takes 64 KiB.
+    // Each takes 32 KiB.
     let patterns =
         |n: usize| json!({"cohorts": {"c": {"or": vec![json!({"matches": ["x", "[a-z]{999}"]}); n]}}});
     for (taken, refused, refusal) in [
@@ -137,9 +137,9 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
         ),
         (force(1_000), force(1_001), "rollouts[0].force: expected at most 1000 entries, found 1001"),
         (
-            patterns(512),
-            patterns(513),
-            "cohorts.c.or[512].matches[1]: expected at most 32768 KiB of compiled patterns, found 32832",
+            patterns(1_024),
+            patterns(1_025),
+            "cohorts.c.or[1024].matches[1]: expected at most 32768 KiB of compiled patterns, found 32800",
         ),
         (rollouts(20_000), rollouts(20_001), "rollouts: expected at most 20000 rollouts, found 20001"),
         (variants(100), variants(101), "rollouts[0].variants: expected at most 100 variants, found 101"),

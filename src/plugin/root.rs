@@ -101,6 +101,7 @@ impl Context for Root {
 
     fn on_done(&mut self) -> bool {
         self.release_lease();
+        retire(self.update.policy().cloned());
         if self.refused_configuration {
             let others = REFUSED_CONFIGURATIONS.get().saturating_sub(1);
             REFUSED_CONFIGURATIONS.set(others);
@@ -185,7 +186,8 @@ impl Root {
 
     /// The published policy, if another root context of this VM has compiled it.
     fn compiled(&self, stamp: Stamp) -> Option<Rc<Policy>> {
-        compiled(stamp.id, &self.shared.configuration.clusters)
+        let floor = self.update.policy().map_or(0, |policy| policy.revision);
+        compiled(stamp.id, &self.shared.configuration.clusters).filter(|policy| policy.revision >= floor)
     }
 
     fn take_compiled(&mut self, policy: Rc<Policy>, etag: Option<Box<str>>) {

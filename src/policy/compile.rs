@@ -22,8 +22,8 @@ pub const MAX_ROLLOUTS: usize = 20_000;
 /// The only format there is.
 const API_VERSION: &str = "mulkko/v1";
 
-/// What an attribute must not be called: conditions see something else there.
-const NOT_ATTRIBUTES: [&str; 4] = ["request", "client", "node", "targetingKey"];
+/// What an attribute must not be called, nor anything below it: conditions see something else there.
+const NOT_ATTRIBUTES: [&str; 5] = ["request", "client", "node", "targetingKey", "$flagd"];
 
 /// A policy in the making.
 ///
@@ -331,7 +331,8 @@ impl Work {
     }
 
     fn attribute(&mut self, piece: Piece<'_>, name: &str, place: &Path<'_>) {
-        if NOT_ATTRIBUTES.contains(&name) || name.is_empty() {
+        let first = name.split('.').next().unwrap_or(name);
+        if NOT_ATTRIBUTES.contains(&first) || name.is_empty() {
             let problem = Problem::expected("a name that conditions do not have", format_args!("\"{name}\""));
             self.findings.report(place, problem);
         }
