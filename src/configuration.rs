@@ -196,7 +196,7 @@ mod tests {
             ("[]", "document: expected an object, found an array"),
             (
                 r#"{"nam": "a"}"#,
-                "nam: unknown member, expected `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `ofrep`",
+                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `ofrep`",
             ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),

@@ -11,7 +11,7 @@ use crate::baggage;
 use crate::bucket::Bucket;
 use crate::headers::Headers;
 use crate::logic::Condition;
-use crate::pass::Passes;
+use crate::pass::{Forced, Passes};
 use crate::policy::{Policy, Rollout, RolloutId, TargetingKey};
 use crate::schedule::{Split, VariantId};
 
@@ -143,6 +143,8 @@ pub struct Decisions {
     pub list: Vec<Decision>,
     /// The ids that were drawn, each to be kept in a cookie.
     pub minted: Vec<Minted>,
+    /// How many passes ask for a variant that their rollout lacks.
+    pub passes_refused: usize,
 }
 
 /// Decides for `request` under `policy`.
@@ -154,7 +156,14 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
         Trust::Mesh => followed(policy, request.headers),
     };
     let list = Deciding { policy, values: &values, followed: &followed }.all();
-    Decisions { list, minted: values.into_minted() }
+    let passes_refused = request.passes.forced().filter(|forced| asks_in_vain(policy, forced)).count();
+    Decisions { list, minted: values.into_minted(), passes_refused }
+}
+
+/// Whether a pass is for a variant that its rollout lacks; of a rollout that is not here another hop may know.
+fn asks_in_vain(policy: &Policy, forced: &Forced) -> bool {
+    let rollout = policy.rollout_named(&forced.rollout);
+    rollout.is_some_and(|(_, rollout)| rollout.variant_named(&forced.variant).is_none())
 }
 
 /// The decisions of earlier hops, by rollout: `baggage` says them, else the rollout's own header.
@@ -163,9 +172,7 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
     let mut follow = |rollout: &str, variant: &str| {
         let Some((id, rollout)) = policy.rollout_named(rollout) else { return };
         let Some(variant) = rollout.variant_named(variant) else { return };
-        if !followed.iter().any(|(earlier, _)| *earlier == id) {
-            followed.push((id, variant));
-        }
+        followed.push((id, variant));
     };
     if let Some(baggage) = headers.value("baggage") {
         for (rollout, variant) in baggage::decisions(&baggage) {
@@ -178,7 +185,9 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
             follow(rollout, variant);
         }
     }
-    followed.sort_unstable_by_key(|(id, _)| *id);
+    // The sort is stable: of several for one rollout the first stays.
+    followed.sort_by_key(|(id, _)| *id);
+    followed.dedup_by_key(|(id, _)| *id);
     followed
 }
 
@@ -252,11 +261,13 @@ impl Deciding<'_, '_> {
     }
 
     fn passed(&self, rollout: &Rollout) -> Option<VariantId> {
-        self.values.passes().variant(&rollout.name).and_then(|name| rollout.variant_named(name))
+        let mut forced = self.values.passes().forced().filter(|forced| forced.rollout == rollout.name);
+        forced.find_map(|forced| rollout.variant_named(&forced.variant))
     }
 
     fn followed(&self, id: RolloutId) -> Option<VariantId> {
-        self.followed.iter().find(|(rollout, _)| *rollout == id).map(|(_, variant)| *variant)
+        let at = self.followed.binary_search_by_key(&id, |(rollout, _)| *rollout).ok()?;
+        self.followed.get(at).map(|(_, variant)| *variant)
     }
 
     fn holds(&self, condition: &Condition, rollout: &Rollout) -> bool {

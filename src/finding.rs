@@ -175,7 +175,12 @@ impl fmt::Display for Finding {
 #[derive(Debug, Default)]
 pub struct Findings {
     found: Vec<Finding>,
+    /// What the document's patterns take, in KiB: each is limited, and there may be many.
+    pattern_kib: usize,
 }
+
+/// The most that all patterns of a document may take, in KiB.
+const MOST_PATTERN_KIB: usize = 32 << 10;
 
 impl Findings {
     /// Takes down that `problem` is at `place`.
@@ -201,6 +206,18 @@ impl Findings {
                 "" => self.report(place, problem),
                 inner => self.report(&place.field(inner), problem),
             }
+        }
+    }
+
+    /// Takes down that a pattern takes so many KiB.
+    ///
+    /// # Errors
+    /// When all of the document take more than 32 MiB.
+    pub fn spend_on_pattern(&mut self, kib: usize) -> Result<(), Problem> {
+        self.pattern_kib = self.pattern_kib.saturating_add(kib);
+        match self.pattern_kib {
+            0..=MOST_PATTERN_KIB => Ok(()),
+            found => Err(Problem::over_limit("KiB of compiled patterns", MOST_PATTERN_KIB, found)),
         }
     }
 

@@ -47,6 +47,12 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// Whether `text` is a token (RFC 9110, section 5.6.2), as names of headers and cookies are.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +70,16 @@ mod tests {
             [("x-a", Some(&b"1,,\xff"[..])), ("cookie", Some(b"a=1; b=2")), ("x-b", None), ("x", None)]
         {
             assert_eq!(headers.value(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_tokens() {
+        for name in ["mulkko_id", "__Host-id", "a", "9", "!#$%&'*+-.^_`|~"] {
+            assert!(is_token(name), "{name}");
+        }
+        for text in ["", "a b", "a=b", "a;b", "a,b", "a\"", "a/b", "a[0]", "a\n", "é", "a\0", "\u{7f}"] {
+            assert!(!is_token(text), "{text:?}");
         }
     }
 }

@@ -1,4 +1,63 @@
 //! mulkko: progressive delivery decided inside the proxy.
+//!
+//! A plugin for Envoy that decides, for each request, which variant of a rollout answers, out of one policy document.
+//! This crate is the engine, which knows no proxy, and (on wasm32 only) the plugin around it. The README says what a
+//! policy may say; this is the map of what makes it true.
+//!
+//! # The life of a request
+//! 1. `plugin::stream` fetches all headers in one host call, and takes hold of the policy in force: this request sees
+//!    no other.
+//! 2. [`pass::read`] verifies the passes, before anything is removed.
+//! 3. [`decide::decide`] finds the rollouts that match ([`matches::Index`]), and for each asks, in this order: is it
+//!    disabled, passed, followed, forced, eligible ([`logic::Condition`]), held out, in its slice, whole at this
+//!    instant ([`schedule::Schedule`]), and at last where its key lies ([`bucket::Seed`]). What a request holds is
+//!    looked up when it is asked for, and once ([`decide::Values`]).
+//! 4. [`effects::effects`] works out what becomes of the request: headers, filter state, [`baggage`], [`cookie`]s; what
+//!    [`decide::Trust`] does not believe is removed.
+//! 5. `plugin::stream` carries that out, filter state first, so that the route is picked anew with all of it in place,
+//!    and counts. With the response come the cookies that were minted and, for a pass that asks, the explanation.
+//!
+//! Without a policy, or where no rollout matches, steps 4 and 5 only remove what is forged.
+//!
+//! # The life of a policy
+//! 1. `plugin::root` reads the plugin configuration ([`configuration::Configuration`]). A policy that is published
+//!    already, or stands inline, is in force before the first request.
+//! 2. At every tick each root context looks for what another has published. The one that holds the [`lease`] also asks
+//!    the config cluster, when [`update::Polling`] says so.
+//! 3. A document is loaded a piece at a time, in turns of a few milliseconds ([`policy::Loading`]): cut into members
+//!    and items, each read into its [`wire`] type and compiled. What is wrong is reported to [`finding::Findings`] with
+//!    its place; the first finding refuses the document.
+//! 4. [`update::Update`] takes the whole, or refuses it and changes nothing. A policy that was taken is published as
+//!    the bytes that came ([`update::Published`]): every VM compiles for itself, since anybody may write shared data.
+//! 5. The policy before it lives as long as a request holds it, and is freed in turns as well.
+//!
+//! # Modules
+//! | job | modules |
+//! |---|---|
+//! | what documents may look like, and what is wrong with them | [`wire`], [`json`], [`finding`], [`configuration`] |
+//! | what is true of a policy | [`policy`], [`mod@matches`], [`logic`], [`pattern`], [`schedule`], [`bucket`], [`moment`] |
+//! | what a request holds | [`headers`], [`authority`], [`query`], [`cookie`], [`baggage`], [`pass`] |
+//! | deciding, and what follows from it | [`decide`], [`effects`] |
+//! | how a policy comes into force | [`update`], [`lease`] |
+//! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
+//!
+//! # Invariants
+//! * Nothing outside `plugin` can see the proxy: `proxy-wasm` is a dependency of wasm32 alone, so an engine that
+//!   reached for it would not compile natively. The engine's tests run as wasm too, without the plugin
+//!   (`--no-default-features`).
+//! * The engine has no clock, no randomness, no I/O and no log: instants, ids and properties come through
+//!   [`decide::Proxy`], or as arguments.
+//! * A decision cannot fail: [`decide::decide`] has no error to give. A policy cannot fail later: what could is refused
+//!   when it is compiled.
+//! * There is no policy in part. A refused document leaves nothing behind but its ETag.
+//! * There is one evaluator, and one wording of each refusal ([`finding::Problem`]).
+//! * Nothing is parsed for a request: no JSON of the policy is left, no percentage is a float, no name is looked up
+//!   that the policy could resolve. (A pass is, after its signature has been verified.)
+//! * Nothing of a request grows without bound: keys, texts, passes, baggage and the steps of a condition have limits,
+//!   and no label of a metric comes from a request.
+//! * Nothing panics: a panic kills every stream of a worker. The lints deny what does, and `unsafe` stands in
+//!   `plugin::host` alone, where each host call returns a `Result`.
+//! * The plugin never refuses its configuration: Envoy would not start, or be left without the filter.
 
 pub mod authority;
 pub mod baggage;

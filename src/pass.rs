@@ -62,11 +62,9 @@ pub struct Passes<'a> {
 }
 
 impl Passes<'_> {
-    /// The variant of `rollout` that the first pass which names it asks for.
-    #[must_use]
-    pub fn variant(&self, rollout: &str) -> Option<&str> {
-        let mut forced = self.verified.iter().filter_map(|pass| pass.forced.as_ref());
-        forced.find(|forced| &*forced.rollout == rollout).map(|forced| &*forced.variant)
+    /// What they force, in order.
+    pub fn forced(&self) -> impl Iterator<Item = &Forced> {
+        self.verified.iter().filter_map(|pass| pass.forced.as_ref())
     }
 
     /// Whether one of them asks for an explanation.

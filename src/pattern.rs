@@ -4,7 +4,7 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
-use crate::finding::Problem;
+use crate::finding::{Findings, Problem};
 
 /// The longest pattern in bytes.
 const LONGEST_PATTERN_BYTES: usize = 1_024;
@@ -35,11 +35,14 @@ impl Pattern {
     /// # Errors
     ///
     /// A pattern over 1,024 bytes; one that is no regular expression (`a(`); one of which the program is too large
-    /// (`(a{1000}){1000}`), or has more than 32 capturing groups.
-    pub fn compile(pattern: &str) -> Result<Pattern, Problem> {
+    /// (`(a{1000}){1000}`), or has more than 32 capturing groups; one for which the document's other patterns leave no
+    /// room.
+    pub fn compile(pattern: &str, findings: &mut Findings) -> Result<Pattern, Problem> {
         if pattern.len() > LONGEST_PATTERN_BYTES {
             return Err(Problem::over_limit("bytes", LONGEST_PATTERN_BYTES, pattern.len()));
         }
+        // Once there is no room left none is compiled any more.
+        findings.spend_on_pattern(0)?;
         // By itself first: in parentheses `a)|(b` would pass.
         let alone = build(pattern, LARGEST_KIB).map_err(|error| problem(pattern, &error))?;
         let groups = alone.captures_len().saturating_sub(1);
@@ -47,9 +50,11 @@ impl Pattern {
             return Err(Problem::over_limit("capturing groups", MOST_GROUPS, groups));
         }
         // A comment at the end (`(?x) a # b`) swallows the parenthesis; only then a new line means nothing.
-        Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
+        let whole = Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
             Pattern::whole(&format!("\\A(?:{pattern}\n)\\z")).map_err(|_| problem(pattern, &error))
-        })
+        })?;
+        findings.spend_on_pattern(whole.size_kib)?;
+        Ok(whole)
     }
 
     fn whole(pattern: &str) -> Result<Pattern, regex_lite::Error> {
@@ -174,7 +179,11 @@ mod tests {
             ("a*", &longest, true),
             ("a*", &format!("{longest}a"), false),
         ] {
-            assert_eq!(Pattern::compile(pattern).unwrap().is_match(text), expected, "{pattern} {text}");
+            assert_eq!(
+                Pattern::compile(pattern, &mut Findings::default()).unwrap().is_match(text),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 
@@ -191,7 +200,7 @@ mod tests {
             (&"()".repeat(33), "expected at most 32 capturing groups, found 33"),
             (&"a".repeat(1025), "expected at most 1024 bytes, found 1025"),
         ] {
-            assert_eq!(Pattern::compile(pattern).unwrap_err().to_string(), refusal);
+            assert_eq!(Pattern::compile(pattern, &mut Findings::default()).unwrap_err().to_string(), refusal);
         }
     }
 
@@ -199,7 +208,7 @@ mod tests {
     fn patterns_of_any_length_fit_without_counted_repetitions() {
         for part in ["a", "a?", "a*", "(?i)k", r"\w", r"\W", "[^a]", "a|", "(?:)?", "(?:a|b)?", "한"] {
             let pattern = part.repeat(LONGEST_PATTERN_BYTES / part.len());
-            assert!(Pattern::compile(&pattern).is_ok(), "{part}");
+            assert!(Pattern::compile(&pattern, &mut Findings::default()).is_ok(), "{part}");
         }
     }
 
@@ -228,7 +237,10 @@ mod tests {
             ("^*/a", ""),
             ("한/글", "한/글"),
         ] {
-            assert!(Pattern::compile(pattern).is_ok() || pattern.contains("n["), "{pattern}");
+            assert!(
+                Pattern::compile(pattern, &mut Findings::default()).is_ok() || pattern.contains("n["),
+                "{pattern}"
+            );
             assert_eq!(leading_text(pattern), lead, "{pattern}");
         }
     }
@@ -238,7 +250,7 @@ mod tests {
 
         #[test]
         fn no_pattern_panics(pattern in r"([\[\](){}?*+|^$\\:,<>Pxbims0-9 #&~=!/u\n.-]|start|end|alpha|한){0,24}", text in ".{0,16}") {
-            if let Ok(pattern) = Pattern::compile(&pattern) {
+            if let Ok(pattern) = Pattern::compile(&pattern, &mut Findings::default()) {
                 let _ = pattern.is_match(&text);
             }
         }
@@ -248,7 +260,7 @@ mod tests {
             pattern in r"\^?(/|a|b|\\.|\.|\?|\*|\+|\||\(|\(\?:|\(\?i:|\)|\[|\]|\[\^|#| |\{0\}|\$|\^){0,10}",
             text in "[/abAB.# |]{0,6}",
         ) {
-            if let Ok(compiled) = Pattern::compile(&pattern) && compiled.is_match(&text) {
+            if let Ok(compiled) = Pattern::compile(&pattern, &mut Findings::default()) && compiled.is_match(&text) {
                 prop_assert!(text.starts_with(&leading_text(&pattern)), "{} {}", pattern, text);
             }
         }

@@ -33,7 +33,7 @@ impl log::Log for HostLog {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            host::log(record.level(), &format!("mulkko: {}", record.args()));
+            host::log(record.level(), &record.args().to_string());
         }
     }
 

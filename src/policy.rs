@@ -19,7 +19,7 @@ use crate::matches::Index;
 use crate::schedule::{Schedule, VariantId};
 
 pub use compile::{Loading, MAX_ROLLOUTS};
-pub use names::{check_name, is_name, is_token};
+pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_NESTING};
 
 /// A map by names that stand in the policy.
@@ -71,6 +71,14 @@ impl Policy {
     #[must_use]
     pub fn rollout(&self, id: RolloutId) -> Option<&Rollout> {
         self.rollouts.get(usize::try_from(id).ok()?)
+    }
+
+    /// Frees a part of it, so that it need not be freed at once; `false` when nothing much is left.
+    pub(crate) fn shrink(&mut self) -> bool {
+        const PART: usize = 100;
+        self.rollouts.truncate(self.rollouts.len().saturating_sub(PART));
+        self.by_name.extract_if(|_, _| true).take(PART).for_each(drop);
+        self.index.shrink(PART) || !self.rollouts.is_empty() || !self.by_name.is_empty()
     }
 
     /// Which rollouts apply to which requests.

@@ -1,18 +1,20 @@
-//! The life of a policy in one root context: fetched, loaded a piece at a time, taken or refused, published.
+//! The life of a policy in one root context: fetched, loaded a piece at a time, taken or refused, published, freed.
 //!
 //! State machines without I/O: time, replies and what lies in shared data go in; what to do comes out.
 
 mod polling;
 mod published;
+mod retired;
 
 use std::rc::Rc;
 
-use crate::configuration::{Configuration, Source};
+use crate::configuration::Source;
 use crate::finding::{Finding, Problem};
-use crate::policy::{Loading, MAX_BYTES, Policy};
+use crate::policy::{Clusters, Loading, MAX_BYTES, Policy};
 
 pub use polling::{News, Polling};
 pub use published::{Published, Stamp};
+pub use retired::Retired;
 
 /// The longest ETag in bytes that is kept.
 const MAX_ETAG_BYTES: usize = 1_024;
@@ -26,6 +28,8 @@ pub struct Update {
     etag: Option<Box<str>>,
     /// The ETag of the last document that was refused, while it is the newest.
     refused: Option<Box<str>>,
+    /// That document itself, where it has no ETag to know it by.
+    refused_document: Option<Vec<u8>>,
     verify: bool,
 }
 
@@ -34,6 +38,7 @@ pub struct Update {
 struct Candidate {
     loading: Loading,
     origin: Origin,
+    etag: Option<Box<str>>,
 }
 
 /// Where a document came from.
@@ -52,6 +57,8 @@ pub enum Outcome {
     Taken {
         /// The policy.
         policy: Rc<Policy>,
+        /// The policy that was in force before.
+        replaced: Option<Rc<Policy>>,
         /// The document.
         document: Vec<u8>,
         /// Where it came from.
@@ -59,8 +66,8 @@ pub enum Outcome {
     },
     /// The document is not taken, and nothing has changed.
     Refused {
-        /// The first thing that is wrong with it.
-        finding: Finding,
+        /// What is wrong with it, the first first.
+        found: Vec<Finding>,
         /// Where it came from.
         origin: Origin,
     },
@@ -69,8 +76,8 @@ pub enum Outcome {
 impl Update {
     /// Starts with the inline policy, if there is one.
     #[must_use]
-    pub fn new(configuration: &Configuration) -> Update {
-        Update { policy: configuration.policy.clone(), verify: configuration.verify, ..Update::default() }
+    pub fn new(inline: Option<Rc<Policy>>, verify: bool) -> Update {
+        Update { policy: inline, verify, ..Update::default() }
     }
 
     /// The policy in force.
@@ -97,7 +104,8 @@ impl Update {
         headers.extend((source.wait_s > 0).then(|| ("prefer", format!("wait={}", source.wait_s).into())));
         headers.extend(node.map(|node| ("x-mulkko-node", node.into())));
         headers.extend(revision.map(|revision| ("x-mulkko-revision", revision.into())));
-        headers.extend(self.refused.as_deref().map(|etag| ("x-mulkko-refused", etag.into())));
+        let refused = self.refused.as_deref().filter(|etag| !etag.is_empty());
+        headers.extend(refused.map(|etag| ("x-mulkko-refused", etag.into())));
         headers
     }
 
@@ -113,15 +121,42 @@ impl Update {
         self.refused.is_some()
     }
 
-    /// Takes an ETag down as that of the last document that was read whole.
-    pub fn read_whole(&mut self, etag: Option<&[u8]>) {
-        self.etag = etag.and_then(etag_text);
+    /// Which published document is being loaded, if one is, and its ETag.
+    #[must_use]
+    pub fn awaited(&self) -> Option<(Stamp, Option<&str>)> {
+        match self.candidate.as_ref()? {
+            Candidate { origin: Origin::Published(stamp), etag, .. } => Some((*stamp, etag.as_deref())),
+            _ => None,
+        }
     }
 
-    /// Starts to load a document; one that is being loaded is dropped for it.
-    pub fn load(&mut self, document: Vec<u8>, origin: Origin, configuration: &Configuration) {
-        let loading = Loading::new(document, configuration.clusters.clone());
-        self.candidate = Some(Candidate { loading, origin });
+    /// Whether `document`, which came without an ETag, is the one that was refused last.
+    #[must_use]
+    pub fn is_refused_document(&self, document: &[u8]) -> bool {
+        self.refused_document.as_deref() == Some(document)
+    }
+
+    /// Starts to load a document that was fetched: its ETag counts as read, whatever comes of it.
+    pub fn load_fetched(&mut self, document: Vec<u8>, etag: Option<Box<str>>, clusters: &Clusters) {
+        self.etag.clone_from(&etag);
+        let loading = Loading::new(document, clusters.clone());
+        self.candidate = Some(Candidate { loading, origin: Origin::Fetched, etag });
+    }
+
+    /// Starts to load a document that another root context has published. Its ETag counts as read when it is taken: what
+    /// this root context refuses it must fetch itself, to tell so.
+    pub fn load_published(&mut self, published: Published, clusters: &Clusters) {
+        self.drop_candidate();
+        let loading = Loading::new(published.document, clusters.clone());
+        let origin = Origin::Published(published.stamp);
+        self.candidate = Some(Candidate { loading, origin, etag: published.etag });
+    }
+
+    /// A document that was not read to its end was not read.
+    fn drop_candidate(&mut self) {
+        if self.candidate.take().is_some_and(|candidate| candidate.origin == Origin::Fetched) {
+            self.etag = None;
+        }
     }
 
     /// Loads one more piece; an outcome when it was the last.
@@ -131,41 +166,45 @@ impl Update {
         if candidate.loading.step() && !candidate.loading.is_refused() {
             return None;
         }
-        let Candidate { loading, origin } = self.candidate.take()?;
-        Some(self.settle(loading, origin))
+        let candidate = self.candidate.take()?;
+        Some(self.settle(candidate))
     }
 
-    fn settle(&mut self, mut loading: Loading, origin: Origin) -> Outcome {
+    fn settle(&mut self, candidate: Candidate) -> Outcome {
+        let Candidate { mut loading, origin, etag } = candidate;
         let document = loading.take_document();
         let floor = self.policy.as_ref().map_or(0, |policy| policy.revision);
-        let problem = match loading.finish() {
-            Err(found) => found.into_iter().next(),
-            Ok(_) if self.verify => Some(place("verify", Problem::NotSupportedYet)),
+        let found = match loading.finish() {
+            Err(found) => found,
+            Ok(_) if self.verify => vec![place("verify", Problem::NotSupportedYet)],
             Ok(policy) if policy.revision < floor => {
-                let problem = Problem::expected(format!("at least {floor}"), policy.revision);
-                Some(place("revision", problem))
+                vec![place("revision", Problem::expected(format!("at least {floor}"), policy.revision))]
             }
             Ok(policy) => {
                 let policy = Rc::new(policy);
-                self.take(Rc::clone(&policy));
-                return Outcome::Taken { policy, document, origin };
+                let replaced = self.take(Rc::clone(&policy), etag);
+                return Outcome::Taken { policy, replaced, document, origin };
             }
         };
-        let finding = problem.unwrap_or_else(|| place("", Problem::NotSupportedYet));
         if origin == Origin::Fetched {
             self.refuse();
+            self.refused_document = self.etag.is_none().then_some(document);
         }
-        Outcome::Refused { finding, origin }
+        Outcome::Refused { found, origin }
     }
 
-    /// Takes a policy that is compiled already.
-    pub fn take(&mut self, policy: Rc<Policy>) {
-        self.policy = Some(policy);
+    /// Takes a policy that is compiled already, in place of one that is being loaded; gives the one before.
+    pub fn take(&mut self, policy: Rc<Policy>, etag: Option<Box<str>>) -> Option<Rc<Policy>> {
+        self.drop_candidate();
+        self.etag = etag;
         self.refused = None;
+        self.refused_document = None;
+        self.policy.replace(policy)
     }
 
-    /// Refuses a document of which only the size was read.
-    pub fn refuse_unread(&mut self, bytes: usize) -> Finding {
+    /// Refuses a document of which only the size was read; its ETag counts as read.
+    pub fn refuse_unread(&mut self, etag: Option<Box<str>>, bytes: usize) -> Finding {
+        self.etag = etag;
         self.refuse();
         place("", Problem::over_limit("bytes", MAX_BYTES, bytes))
     }
@@ -180,8 +219,9 @@ fn place(place: &str, problem: Problem) -> Finding {
     Finding { place: place.to_owned(), problem }
 }
 
-/// An ETag that can be sent back as it came.
-fn etag_text(etag: &[u8]) -> Option<Box<str>> {
+/// An ETag that can be sent back as it came; `None` for one that cannot be.
+#[must_use]
+pub fn etag_text(etag: &[u8]) -> Option<Box<str>> {
     let fits = (1..=MAX_ETAG_BYTES).contains(&etag.len()) && etag.iter().all(|b| matches!(b, b' '..=b'~'));
     str::from_utf8(etag).ok().filter(|_| fits).map(Box::from)
 }

@@ -38,8 +38,9 @@ pub struct Values<'a> {
     now_ms: OnceCell<i64>,
     cookies: OnceCell<Option<Cow<'a, [u8]>>>,
     client_ip: OnceCell<Option<Box<str>>>,
-    attributes: Box<[Lookup<'a>]>,
-    keys: Box<[KeyCell<'a>]>,
+    /// Made when the first of them is asked for, as the keys are: most requests ask for few values.
+    attributes: OnceCell<Box<[Lookup<'a>]>>,
+    keys: OnceCell<Box<[KeyCell<'a>]>>,
 }
 
 /// A targeting key of the request: as it came, and as it was minted.
@@ -65,8 +66,8 @@ impl<'a> Values<'a> {
             now_ms: OnceCell::new(),
             cookies: OnceCell::new(),
             client_ip: OnceCell::new(),
-            attributes: cells(policy.attributes.len()),
-            keys: cells(policy.keys.len()),
+            attributes: OnceCell::new(),
+            keys: OnceCell::new(),
         }
     }
 
@@ -112,7 +113,7 @@ impl<'a> Values<'a> {
         if let Some(key) = self.key(id) {
             return Some(key);
         }
-        let cell = self.keys.get(id.0)?;
+        let cell = self.key_cell(id)?;
         let minted = cell.minted.get_or_init(|| {
             let mint = self.policy.keys.get(id.0)?.mint.as_ref();
             mint.filter(|_| self.request.trust == Trust::Edge).map(|_| self.request.proxy.draw_id().into())
@@ -120,9 +121,13 @@ impl<'a> Values<'a> {
         minted.as_deref().map(str::as_bytes)
     }
 
+    fn key_cell(&self, id: KeyId) -> Option<&KeyCell<'a>> {
+        self.keys.get_or_init(|| cells(self.policy.keys.len())).get(id.0)
+    }
+
     /// The targeting key, if the request has it or it was minted already.
     fn key(&self, id: KeyId) -> Option<&[u8]> {
-        let cell = self.keys.get(id.0)?;
+        let cell = self.key_cell(id)?;
         if let Some(Some(minted)) = cell.minted.get() {
             return Some(minted.as_bytes());
         }
@@ -143,7 +148,7 @@ impl<'a> Values<'a> {
     }
 
     fn minted_cookie(&self, name: &str) -> Option<&[u8]> {
-        let mut keys = self.policy.keys.iter().zip(&self.keys);
+        let mut keys = self.policy.keys.iter().zip(self.keys.get()?);
         keys.find_map(|(key, cell)| {
             key.mint.as_ref().filter(|mint| &*mint.cookie == name)?;
             cell.minted.get()?.as_deref().map(str::as_bytes)
@@ -153,7 +158,7 @@ impl<'a> Values<'a> {
     /// The ids that were drawn.
     #[must_use]
     pub fn into_minted(self) -> Vec<Minted> {
-        let cells = self.keys.into_iter().enumerate();
+        let cells = self.keys.into_inner().unwrap_or_default().into_iter().enumerate();
         cells
             .filter_map(|(i, cell)| cell.minted.into_inner()?.map(|id| Minted { key: KeyId(i), id }))
             .collect()
@@ -182,7 +187,8 @@ impl<'a> Values<'a> {
     }
 
     fn attribute(&self, i: usize) -> Option<&[u8]> {
-        let value = self.attributes.get(i)?.get_or_init(|| self.first(self.policy.attributes.get(i)?));
+        let attributes = self.attributes.get_or_init(|| cells(self.policy.attributes.len()));
+        let value = attributes.get(i)?.get_or_init(|| self.first(self.policy.attributes.get(i)?));
         value.as_deref()
     }
 

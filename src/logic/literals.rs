@@ -95,7 +95,10 @@ impl Expressions<'_> {
         let [text, pattern] = self.written(operands, "a text and a pattern", at)?;
         let path = at.path.item(1);
         let pattern = match pattern {
-            Json::Text(pattern) => self.findings.reported(Pattern::compile(pattern), &path),
+            Json::Text(pattern) => {
+                let compiled = Pattern::compile(pattern, self.findings);
+                self.findings.reported(compiled, &path)
+            }
             _ => self.refuse(&path, Problem::expected("a regular expression", pattern.kind())),
         };
         let path = at.path.item(0);

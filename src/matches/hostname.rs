@@ -102,6 +102,13 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
+    /// Drops so many names; `false` when none are left.
+    pub(super) fn shrink(&mut self, names: usize) -> bool {
+        self.exact.extract_if(|_, _| true).take(names).for_each(drop);
+        self.below.extract_if(|_, _| true).take(names).for_each(drop);
+        !self.exact.is_empty() || !self.below.is_empty()
+    }
+
     /// The number of [`Hostname::Any`].
     pub(super) const ANY: u32 = 0;
 

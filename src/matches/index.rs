@@ -102,6 +102,19 @@ impl Index {
         self.put_in_order(found);
     }
 
+    /// Makes room for so many rollouts with an entry each.
+    pub(crate) fn reserve(&mut self, rollouts: usize) {
+        self.slots.reserve(rollouts);
+        self.filings.reserve(rollouts);
+        self.entries.reserve(rollouts);
+    }
+
+    /// Drops so many entries; `false` when none are left. An index that was shrunk finds nothing of what it dropped.
+    pub(crate) fn shrink(&mut self, entries: usize) -> bool {
+        self.entries.truncate(self.entries.len().saturating_sub(entries));
+        self.hosts.shrink(entries) || !self.entries.is_empty()
+    }
+
     fn room_for(&self, pairs: usize) -> Result<(), Problem> {
         let policy_pairs = self.filings.len().saturating_add(pairs);
         if pairs > MOST_PAIRS_OF_A_ROLLOUT {

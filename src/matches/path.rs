@@ -77,18 +77,22 @@ pub(super) fn compile(
 ) -> Option<CompiledPath> {
     let kind = path.map_or_else(PathMatchType::default, |path| path.kind);
     let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
-    compile_value(kind, value).map_err(|problem| findings.report(&place.field("value"), problem)).ok()
+    let compiled = compile_value(kind, value, findings);
+    findings.reported(compiled, &place.field("value"))
 }
 
-fn compile_value(kind: PathMatchType, value: &str) -> Result<CompiledPath, Problem> {
+fn compile_value(kind: PathMatchType, value: &str, findings: &mut Findings) -> Result<CompiledPath, Problem> {
     if kind != PathMatchType::RegularExpression && !value.starts_with('/') {
         return Err(Problem::expected("a path that begins with `/`", shown(value)));
     }
     let (rule, kind_rank, written, filed) = match kind {
         PathMatchType::Exact => (PathRule::Exact(value.into()), 2, value, Filed::new(value, true)),
-        PathMatchType::RegularExpression => {
-            (PathRule::Pattern(Pattern::compile(value)?), 1, value, Filed::new(&whole_segments(value), false))
-        }
+        PathMatchType::RegularExpression => (
+            PathRule::Pattern(Pattern::compile(value, findings)?),
+            1,
+            value,
+            Filed::new(&whole_segments(value), false),
+        ),
         PathMatchType::PathPrefix => {
             let prefix = value.strip_suffix('/').unwrap_or(value);
             (PathRule::Prefix(prefix.into()), 0, prefix, Filed::new(prefix, false))
@@ -112,7 +116,7 @@ mod tests {
 
     #[track_caller]
     fn check(kind: PathMatchType, value: &str, path: &str, expected: bool) {
-        let compiled = compile_value(kind, value).unwrap();
+        let compiled = compile_value(kind, value, &mut Findings::default()).unwrap();
         assert_eq!(compiled.rule.is_match(path.as_bytes(), Some(path)), expected, "{kind:?} {value} {path}");
     }
 
@@ -179,7 +183,7 @@ mod tests {
             (Exact, "/"),
             (Exact, "/a/"),
         ]
-        .map(|(kind, value)| compile_value(kind, value).unwrap().rank);
+        .map(|(kind, value)| compile_value(kind, value, &mut Findings::default()).unwrap().rank);
         assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
     }
 }

@@ -78,11 +78,11 @@ unsafe extern "C" {
 }
 
 thread_local! {
-    static FAILURES: Cell<u64> = const { Cell::new(0) };
+    static FAILURES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How many host calls have failed since this was last asked.
-pub fn take_failures() -> u64 {
+pub fn take_failures() -> usize {
     FAILURES.take()
 }
 
@@ -163,6 +163,13 @@ pub fn buffer(kind: BufferType, most: usize) -> Result<Vec<u8>, Failed> {
 pub struct Pairs(Vec<u8>);
 
 impl Pairs {
+    /// How many there are, as the host says.
+    pub fn count(&self) -> usize {
+        let count = self.0.first_chunk::<4>().map_or(0, |count| u32::from_le_bytes(*count));
+        // Each pair has at least its two sizes.
+        usize::try_from(count).unwrap_or(0).min(self.0.len() / 8)
+    }
+
     /// Names and values. What is not as it should be ends them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let (count, sizes) = self.0.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));

@@ -31,7 +31,9 @@ impl Metrics {
 
     /// Adds to a counter without further labels.
     pub fn count(&self, metric: &str, by: usize) {
-        self.add(self.id(MetricType::Counter, "", metric).filter(|_| by > 0), by);
+        if by > 0 {
+            self.add(self.id(MetricType::Counter, "", metric), by);
+        }
     }
 
     /// Adds 1 to a counter with the label `outcome`.

@@ -1,5 +1,7 @@
 //! A root context: the plugin configuration on one thread, and the life of its policy.
 
+use std::cell::Cell;
+use std::fmt;
 use std::hash::Hasher;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,11 +16,11 @@ use crate::finding::Finding;
 use crate::lease::{Claim, Holder};
 use crate::pass::PassKeys;
 use crate::plugin::host;
-use crate::plugin::shared::{Shared, compiled, share_compiled};
+use crate::plugin::shared::{Shared, compiled, free, retire, share_compiled};
 use crate::plugin::stream::Stream;
 use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
-use crate::update::{News, Origin, Outcome, Polling, Published, Stamp, Update};
+use crate::update::{News, Origin, Outcome, Polling, Published, Stamp, Update, etag_text};
 
 /// The time between two looks at what others have published, in milliseconds.
 const TICK_MS: u32 = 100;
@@ -32,6 +34,22 @@ pub struct Root {
     shared: Rc<Shared>,
     update: Update,
     fetching: Option<Fetching>,
+    refused_configuration: bool,
+}
+
+thread_local! {
+    /// How many root contexts of this VM have a plugin configuration that is refused. They all act as `{}`, so they share
+    /// one gauge.
+    static REFUSED_CONFIGURATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The first of some findings, as a log line shows it.
+struct First<'f>(&'f [Finding]);
+
+impl fmt::Display for First<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.first().map_or(Ok(()), |finding| finding.fmt(f))
+    }
 }
 
 /// How a root context with a source comes to its policies.
@@ -58,7 +76,12 @@ struct SharedKeys {
 impl Default for Root {
     fn default() -> Self {
         let shared = Shared::new(Configuration::default(), PassKeys::default(), Node::default());
-        Root { shared: Rc::new(shared), update: Update::default(), fetching: None }
+        Root {
+            shared: Rc::new(shared),
+            update: Update::default(),
+            fetching: None,
+            refused_configuration: false,
+        }
     }
 }
 
@@ -78,6 +101,12 @@ impl Context for Root {
 
     fn on_done(&mut self) -> bool {
         self.release_lease();
+        retire(self.update.policy().cloned());
+        if self.refused_configuration {
+            let others = REFUSED_CONFIGURATIONS.get().saturating_sub(1);
+            REFUSED_CONFIGURATIONS.set(others);
+            self.shared.metrics.gauge("policy_refused", u64::from(others > 0));
+        }
         true
     }
 }
@@ -86,28 +115,32 @@ impl RootContext for Root {
     /// Never refuses: that would stop the proxy at its start, or leave it without the filter.
     fn on_configure(&mut self, size: usize) -> bool {
         let text = host::buffer(BufferType::PluginConfiguration, size).unwrap_or_default();
-        let (configuration, refusal) = match Configuration::parse(&text) {
+        let (mut configuration, refusal) = match Configuration::parse(&text) {
             Ok(configuration) => (configuration, None),
-            Err(found) => (Configuration::default(), found.into_iter().next()),
+            Err(found) => (Configuration::default(), Some(found)),
         };
         let pass_keys = pass_keys(&configuration);
-        self.update = Update::new(&configuration);
+        self.update = Update::new(configuration.policy.take(), configuration.verify);
         self.fetching =
             configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
         self.shared = Rc::new(Shared::new(configuration, pass_keys, node()));
-        if let Some(refusal) = &refusal {
-            log::error!("plugin configuration refused: {refusal}");
+        if let Some(found) = &refusal {
+            log::error!("plugin configuration refused: {}", First(found));
+            self.refused_configuration = true;
+            REFUSED_CONFIGURATIONS.set(REFUSED_CONFIGURATIONS.get() + 1);
         }
         // With a source the first fetch tells.
         if refusal.is_some() || self.fetching.is_none() {
             self.shared.metrics.gauge("policy_refused", u64::from(refusal.is_some()));
         }
-        if let Some(policy) = self.update.policy() {
-            self.shared.take(Rc::clone(policy));
-        }
         self.look_for_published();
-        while let Some(outcome) = self.update.is_loading().then(|| self.update.step()) {
-            outcome.into_iter().for_each(|outcome| self.settled(outcome));
+        while self.update.is_loading() {
+            if let Some(outcome) = self.update.step() {
+                self.settled(outcome);
+            }
+        }
+        if let (None, Some(inline)) = (self.shared.policy(), self.update.policy()) {
+            self.shared.take(Rc::clone(inline));
         }
         self.set_tick();
         true
@@ -119,7 +152,7 @@ impl RootContext for Root {
         self.turn();
         self.fetch();
         self.set_tick();
-        self.shared.metrics.count("hostcall_failures", usize::try_from(host::take_failures()).unwrap_or(0));
+        self.shared.count_failures();
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
@@ -145,26 +178,38 @@ impl Root {
         if self.update.policy().is_some_and(|policy| policy.revision > published.stamp.revision) {
             return;
         }
-        self.update.read_whole(published.etag.as_deref().map(str::as_bytes));
-        let clusters = &self.shared.configuration.clusters;
-        match compiled(published.stamp.id, clusters) {
-            Some(policy) => {
-                self.update.take(Rc::clone(&policy));
-                self.shared.take(policy);
-            }
-            None => {
-                let origin = Origin::Published(published.stamp);
-                self.update.load(published.document, origin, &self.shared.configuration);
-            }
+        match self.compiled(published.stamp) {
+            Some(policy) => self.take_compiled(policy, published.etag),
+            None => self.update.load_published(published, &self.shared.configuration.clusters),
         }
     }
 
-    /// Loads for at most one turn.
+    /// The published policy, if another root context of this VM has compiled it.
+    fn compiled(&self, stamp: Stamp) -> Option<Rc<Policy>> {
+        let floor = self.update.policy().map_or(0, |policy| policy.revision);
+        compiled(stamp.id, &self.shared.configuration.clusters).filter(|policy| policy.revision >= floor)
+    }
+
+    fn take_compiled(&mut self, policy: Rc<Policy>, etag: Option<Box<str>>) {
+        retire(self.update.take(Rc::clone(&policy), etag));
+        self.shared.take(policy);
+    }
+
+    /// Loads, and frees what is not used any more, for at most one turn.
     fn turn(&mut self) {
         let Ok(start_ns) = host::now_ns() else { return };
-        while self.update.is_loading() {
+        let awaited = self.update.awaited();
+        let compiled = awaited.and_then(|(stamp, etag)| Some((self.compiled(stamp)?, etag.map(Box::from))));
+        if let Some((policy, etag)) = compiled {
+            self.take_compiled(policy, etag);
+        }
+        loop {
+            let freed = free();
             if let Some(outcome) = self.update.step() {
                 self.settled(outcome);
+            }
+            if !freed && !self.update.is_loading() {
+                return;
             }
             if host::now_ns().is_ok_and(|now_ns| now_ns.saturating_sub(start_ns) >= TURN_NS) {
                 return;
@@ -175,7 +220,8 @@ impl Root {
     /// Puts a policy in force, or tells why not.
     fn settled(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Taken { policy, document, origin } => {
+            Outcome::Taken { policy, replaced, document, origin } => {
+                retire(replaced);
                 self.shared.take(Rc::clone(&policy));
                 match origin {
                     Origin::Published(stamp) => {
@@ -193,31 +239,33 @@ impl Root {
                     }
                 }
             }
-            Outcome::Refused { finding, .. } => self.refused(&finding),
+            Outcome::Refused { found, origin: Origin::Fetched } => self.refused(&found),
+            // Told by the root context that fetches. Here it means that this one is configured otherwise, or that
+            // something else wrote to the shared data.
+            Outcome::Refused { found, origin: Origin::Published(_) } => {
+                log::warn!("{}: published policy refused: {}", self.shared.configuration.name, First(&found));
+            }
         }
     }
 
-    fn refused(&self, finding: &Finding) {
-        log::warn!("{}: policy refused: {finding}", self.shared.configuration.name);
+    fn refused(&self, found: &[Finding]) {
+        log::warn!("{}: policy refused: {}", self.shared.configuration.name, First(found));
         self.shared.metrics.outcome("policies", "refused");
         self.shared.metrics.gauge("policy_refused", 1);
     }
 
     /// Publishes a document that was taken, for the other root contexts of the process: the document first, then the
-    /// stamp, so that who sees the stamp finds a document that is at least as new.
+    /// stamp, so that who sees the stamp finds a document that is at least as new. Of two that publish at once one
+    /// writes the document; the stamp only says that there is another.
     fn publish(&mut self, policy: &Rc<Policy>, document: &[u8]) {
-        let Some(fetching) = &mut self.fetching else { return };
-        let Ok(found) = host::shared_data(&fetching.keys.stamp) else { return };
-        let newer = found.as_ref().and_then(|(bytes, _)| Stamp::read(bytes));
-        if !fetching.holds_lease || newer.is_some_and(|stamp| stamp.revision > policy.revision) {
-            return;
-        }
+        let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.holds_lease) else { return };
+        let Ok(found) = host::shared_data(&fetching.keys.policy) else { return };
+        let version = found.map_or(0, |(_, version)| version);
         let stamp = Stamp { id: random(), revision: policy.revision };
         let bytes = Published::bytes(stamp, self.update.etag(), document);
-        let version = found.map_or(0, |(_, version)| version);
-        let written = host::set_shared_data(&fetching.keys.policy, &bytes, 0)
-            .and_then(|_| host::set_shared_data(&fetching.keys.stamp, &stamp.bytes(), version));
-        if written == Ok(true) {
+        if host::set_shared_data(&fetching.keys.policy, &bytes, version) == Ok(true)
+            && host::set_shared_data(&fetching.keys.stamp, &stamp.bytes(), 0) == Ok(true)
+        {
             share_compiled(stamp.id, &self.shared.configuration.clusters, policy);
             fetching.stamp = Some(stamp.bytes());
         }
@@ -299,27 +347,25 @@ impl Root {
             Some(b"200") => {}
             _ => return News::Failed,
         }
-        let etag = header(b"etag");
-        let is_new = etag.is_some() && etag != self.update.etag().map(str::as_bytes);
+        let etag = header(b"etag").and_then(etag_text);
+        let is_new = etag.is_some() && etag.as_deref() != self.update.etag();
         if etag.is_some() && !is_new {
             // The server does not know `if-none-match`.
             return News::Unchanged;
         }
         if body_size > MAX_BYTES {
-            self.update.read_whole(etag);
-            let finding = self.update.refuse_unread(body_size);
-            self.refused(&finding);
+            let finding = self.update.refuse_unread(etag, body_size);
+            self.refused(&[finding]);
             return News::Document { is_new };
         }
         let body = match host::buffer(BufferType::HttpCallResponseBody, body_size) {
             Ok(body) if body.len() == body_size => body,
             _ => return News::Failed,
         };
-        if etag.is_none() && self.is_published(&body) {
+        if etag.is_none() && (self.update.is_refused_document(&body) || self.is_published(&body)) {
             return News::Unchanged;
         }
-        self.update.read_whole(etag);
-        self.update.load(body, Origin::Fetched, &self.shared.configuration);
+        self.update.load_fetched(body, etag, &self.shared.configuration.clusters);
         News::Document { is_new }
     }
 

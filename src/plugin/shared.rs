@@ -14,6 +14,7 @@ use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
 use crate::policy::{Clusters, Policy, RolloutId};
 use crate::schedule::VariantId;
+use crate::update::Retired;
 
 /// What a root context shares with its streams.
 pub struct Shared {
@@ -46,6 +47,11 @@ impl Shared {
         self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
     }
 
+    /// Counts the host calls that have failed since this was last done.
+    pub fn count_failures(&self) {
+        self.metrics.count("hostcall_failures", host::take_failures());
+    }
+
     /// Counts a decision.
     pub fn count(&self, in_force: &InForce, decision: &Decision) {
         let key = (decision.rollout, decision.variant, decision.reason);
@@ -64,27 +70,46 @@ impl Shared {
     }
 }
 
+/// Ids of counters by what they count.
+type Counters = HashMap<(RolloutId, VariantId, Reason), u32, BuildHasherDefault<FnvHasher>>;
+
 /// A policy in force, with the counters of its decisions.
 pub struct InForce {
     /// The policy.
     pub policy: Rc<Policy>,
-    counters: RefCell<HashMap<(RolloutId, VariantId, Reason), u32, BuildHasherDefault<FnvHasher>>>,
+    counters: RefCell<Counters>,
 }
 
 thread_local! {
     /// The published policies that some root context of this VM has compiled, by the id of their stamp.
     static COMPILED: RefCell<Vec<(u64, Clusters, Weak<Policy>)>> = const { RefCell::new(Vec::new()) };
+    /// What the root contexts of this VM had in force before.
+    static RETIRED: RefCell<Retired> = RefCell::new(Retired::default());
 }
 
 /// The published policy `id`, if another root context of this VM has compiled it under the same rules.
 pub fn compiled(id: u64, clusters: &Clusters) -> Option<Rc<Policy>> {
-    COMPILED.with_borrow_mut(|compiled| {
-        compiled.retain(|(_, _, policy)| policy.strong_count() > 0);
+    COMPILED.with_borrow(|compiled| {
         compiled.iter().find(|(it, rules, _)| *it == id && rules == clusters)?.2.upgrade()
     })
 }
 
 /// Lets other root contexts of this VM have the published policy `id`.
 pub fn share_compiled(id: u64, clusters: &Clusters, policy: &Rc<Policy>) {
-    COMPILED.with_borrow_mut(|compiled| compiled.push((id, clusters.clone(), Rc::downgrade(policy))));
+    COMPILED.with_borrow_mut(|compiled| {
+        compiled.retain(|(_, _, policy)| policy.strong_count() > 0);
+        compiled.push((id, clusters.clone(), Rc::downgrade(policy)));
+    });
+}
+
+/// Has a policy freed that was replaced, when nobody holds it any more.
+pub fn retire(policy: Option<Rc<Policy>>) {
+    if let Some(policy) = policy {
+        RETIRED.with_borrow_mut(|retired| retired.push(policy));
+    }
+}
+
+/// Frees a part of what was retired; `false` where there is nothing.
+pub fn free() -> bool {
+    RETIRED.with_borrow_mut(Retired::free)
 }

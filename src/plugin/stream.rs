@@ -28,7 +28,9 @@ impl Stream {
     fn request(&mut self) -> Result<(), host::Failed> {
         let shared = Rc::clone(&self.shared);
         let pairs = host::headers(MapType::HttpRequestHeaders)?;
-        let headers = Headers::new(pairs.iter().collect());
+        let mut all = Vec::with_capacity(pairs.count());
+        all.extend(pairs.iter());
+        let headers = Headers::new(all);
         let pass = headers.value("x-mulkko-pass");
         let passes = match &pass {
             Some(header) => pass::read(header, &shared.pass_keys, now_ms()),
@@ -47,7 +49,7 @@ impl Stream {
         let effects = effects(policy, &decisions, &request);
         self.apply(effects);
         self.count(in_force.as_deref(), &decisions);
-        shared.metrics.count("passes_refused", passes.refused);
+        shared.metrics.count("passes_refused", passes.refused + decisions.passes_refused);
         Ok(())
     }
 
@@ -84,6 +86,7 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         // Without its headers a request goes on as it came; the failure is counted.
         let _ = self.request();
+        self.shared.count_failures();
         Action::Continue
     }
 

@@ -22,8 +22,8 @@ pub const MAX_ROLLOUTS: usize = 20_000;
 /// The only format there is.
 const API_VERSION: &str = "mulkko/v1";
 
-/// What an attribute must not be called: conditions see something else there.
-const NOT_ATTRIBUTES: [&str; 4] = ["request", "client", "node", "targetingKey"];
+/// What an attribute must not be called, nor anything below it: conditions see something else there.
+const NOT_ATTRIBUTES: [&str; 5] = ["request", "client", "node", "targetingKey", "$flagd"];
 
 /// A policy in the making.
 ///
@@ -57,6 +57,25 @@ struct Piecework {
     /// Which of its container's items it is.
     item: usize,
 }
+
+/// The members of a document, and the brackets in which their items stand.
+const MEMBERS: [(&str, What, &str); 15] = [
+    ("apiVersion", What::ApiVersion, ""),
+    ("name", What::Name, ""),
+    ("revision", What::Revision, ""),
+    ("flagKey", What::FlagKey, ""),
+    ("keys", What::Key, "{"),
+    ("attributes", What::Attribute, "{"),
+    ("cohorts", What::Cohort, "{"),
+    ("layers", What::Layer, "{"),
+    ("holdouts", What::Holdout, "["),
+    ("rollouts", What::Rollout, "["),
+    ("flags", What::Flag, "{["),
+    ("fractional", What::Fractional, ""),
+    ("$evaluators", What::Evaluator, "{"),
+    ("metadata", What::Metadata, ""),
+    ("$schema", What::Schema, ""),
+];
 
 /// What a piece is. The order is that in which pieces are read: names are defined before they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,6 +171,8 @@ struct Work {
     holdouts: NameMap<()>,
     attributes: NameMap<()>,
     flags: NameMap<()>,
+    cohort_names: NameMap<()>,
+    evaluator_names: NameMap<()>,
     /// The slices of each layer: upper ends by lower ends.
     slices: NameMap<BTreeMap<Threshold, (Threshold, usize)>>,
     evaluators: Vec<(Box<str>, Json)>,
@@ -182,27 +203,12 @@ impl Work {
         known: &mut Vec<What>,
         pieces: &mut Vec<Piecework>,
     ) {
-        let (what, brackets) = match &*member.name {
-            "apiVersion" => (What::ApiVersion, ""),
-            "name" => (What::Name, ""),
-            "revision" => (What::Revision, ""),
-            "$schema" => (What::Schema, ""),
-            "metadata" => (What::Metadata, ""),
-            "fractional" => (What::Fractional, ""),
-            "flagKey" => (What::FlagKey, ""),
-            "keys" => (What::Key, "{"),
-            "attributes" => (What::Attribute, "{"),
-            "$evaluators" => (What::Evaluator, "{"),
-            "cohorts" => (What::Cohort, "{"),
-            "layers" => (What::Layer, "{"),
-            "holdouts" => (What::Holdout, "["),
-            "rollouts" => (What::Rollout, "["),
-            "flags" => (What::Flag, "{["),
-            unknown => {
-                let expected = "a member of a policy".to_owned();
-                self.findings.report(&Path::Root.field(unknown), Problem::UnknownMember { expected });
-                return;
-            }
+        let known_as = MEMBERS.iter().find(|(name, ..)| *name == &*member.name);
+        let Some((_, what, brackets)) = known_as.copied() else {
+            let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
+            let expected = format!("one of {}", names.join(", "));
+            let problem = Problem::UnknownMember { expected };
+            return self.findings.report(&Path::Root.field(&member.name), problem);
         };
         let place = Path::Root.field(&member.name);
         if known.contains(&what) {
@@ -228,6 +234,12 @@ impl Work {
         if what == What::Rollout && member.items.len() > MAX_ROLLOUTS {
             self.findings.report(&place, Problem::over_limit("rollouts", MAX_ROLLOUTS, member.items.len()));
             return;
+        }
+        if what == What::Rollout {
+            // Growing a list of twenty thousand would be a long step.
+            self.policy.rollouts.reserve(member.items.len());
+            self.policy.by_name.reserve(member.items.len());
+            self.policy.index.reserve(member.items.len());
         }
         if what == What::Cohort {
             self.cohorts = member.items.iter().filter_map(|item| item.name.clone()).collect();
@@ -268,7 +280,7 @@ impl Work {
             What::Evaluator => {
                 let place = field("$evaluators");
                 let place = place.field(name);
-                if self.evaluators.iter().any(|(earlier, _)| &**earlier == name) {
+                if self.evaluator_names.insert(name.into(), ()).is_some() {
                     self.findings.report(&place, Problem::Twice(name.to_owned()));
                 }
                 if let Some(json) = piece.read(&place, &mut self.findings) {
@@ -319,7 +331,8 @@ impl Work {
     }
 
     fn attribute(&mut self, piece: Piece<'_>, name: &str, place: &Path<'_>) {
-        if NOT_ATTRIBUTES.contains(&name) || name.is_empty() {
+        let first = name.split('.').next().unwrap_or(name);
+        if NOT_ATTRIBUTES.contains(&first) || name.is_empty() {
             let problem = Problem::expected("a name that conditions do not have", format_args!("\"{name}\""));
             self.findings.report(place, problem);
         }
@@ -349,6 +362,9 @@ impl Work {
         let Work { logic, attribute_names, evaluators, cohorts, findings, .. } = self;
         let logic = Work::logic(logic, attribute_names, evaluators, cohorts);
         check_name(name, place, findings);
+        if self.cohort_names.insert(name.into(), ()).is_some() {
+            findings.report(place, Problem::Twice(name.to_owned()));
+        }
         if let Some(json) = piece.read::<Json>(place, findings) {
             logic.cohort(item, &json, place, findings);
         }

@@ -1,9 +1,8 @@
 //! Compiles where values come from: targeting keys, with what is minted, and attributes.
 
-use crate::cookie;
 use crate::finding::{Findings, Path, Problem};
+use crate::headers::is_token;
 use crate::moment::Duration;
-use crate::policy::names::is_token;
 use crate::policy::{Key, Mint, Source};
 use crate::wire;
 
@@ -60,9 +59,7 @@ fn source(source: &wire::Source, place: &Path<'_>, findings: &mut Findings) -> O
             findings.report(&place.field("header"), problem);
             return None;
         }
-        (None, Some(name), None, None, None, None) if cookie::is_name(name) => {
-            Source::Cookie(name.as_str().into())
-        }
+        (None, Some(name), None, None, None, None) if is_token(name) => Source::Cookie(name.as_str().into()),
         (None, Some(name), None, None, None, None) => {
             let problem = Problem::expected("a cookie name", format_args!("\"{name}\""));
             findings.report(&place.field("cookie"), problem);
@@ -81,7 +78,9 @@ fn source(source: &wire::Source, place: &Path<'_>, findings: &mut Findings) -> O
         _ => {
             let expected =
                 "exactly one of `header`, `cookie`, `query`, `metadata`, `property`, `filterState`";
-            findings.report(place, Problem::expected(expected, "another number"));
+            let simple = [header, cookie, query, filter_state].iter().filter(|it| it.is_some()).count();
+            let paths = [metadata, property].iter().filter(|it| it.is_some()).count();
+            findings.report(place, Problem::expected(expected, simple + paths));
             return None;
         }
     };

@@ -1,6 +1,7 @@
 //! What names, header names and header values a policy may use.
 
 use crate::finding::{Findings, Path, Problem};
+use crate::headers::is_token;
 
 /// Rollout names whose headers (`x-mulkko-<name>`) mean something else.
 const RESERVED: [&str; 11] = [
@@ -70,12 +71,6 @@ pub fn check_header_value(value: &str, place: &Path<'_>, findings: &mut Findings
         findings
             .report(place, Problem::expected("visible ASCII, space and tab", format_args!("\"{value}\"")));
     }
-}
-
-/// Whether `text` is a token of RFC 9110, as header names are.
-#[must_use]
-pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 #[cfg(test)]

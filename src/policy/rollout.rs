@@ -11,6 +11,10 @@ use crate::wire;
 
 /// The most variants that a rollout may have.
 const MAX_VARIANTS: usize = 100;
+/// The most headers that a variant may set.
+const MAX_HEADERS: usize = 100;
+/// The most `force` entries of a rollout.
+const MAX_FORCE: usize = 1_000;
 
 /// What the rest of the document defines for rollouts.
 pub struct Surroundings<'a> {
@@ -124,6 +128,10 @@ fn headers(
     place: &Path<'_>,
     findings: &mut Findings,
 ) -> Box<[(Box<str>, Box<str>)]> {
+    if headers.0.len() > MAX_HEADERS {
+        findings.report(place, Problem::over_limit("headers", MAX_HEADERS, headers.0.len()));
+        return Box::default();
+    }
     let mut compiled: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(headers.0.len());
     for (name, value) in &headers.0 {
         let place = place.field(name);
@@ -200,6 +208,10 @@ fn force(
     place: &Path<'_>,
     findings: &mut Findings,
 ) -> Option<Box<[(Condition, VariantId)]>> {
+    if force.len() > MAX_FORCE {
+        findings.report(place, Problem::over_limit("entries", MAX_FORCE, force.len()));
+        return None;
+    }
     let mut compiled = Vec::with_capacity(force.len());
     for (i, entry) in force.iter().enumerate() {
         let place = place.item(i);

@@ -67,8 +67,8 @@ fn without_position(message: &str) -> &str {
 fn report(message: &str, inner: &serde_path_to_error::Path, place: &Path<'_>, findings: &mut Findings) {
     let message = without_position(message);
     let problem = if let Some(unknown) = message.strip_prefix("unknown field ") {
-        let expected = unknown.split_once("`, expected ").map_or("", |(_, expected)| expected);
-        Problem::UnknownMember { expected: expected.trim_start_matches("one of ").to_owned() }
+        let expected = unknown.rsplit_once("`, expected ").map_or("", |(_, expected)| expected);
+        Problem::UnknownMember { expected: expected.to_owned() }
     } else if let Some(name) = quoted_after(message, "missing field ") {
         Problem::MissingMember(name.to_owned().into())
     } else if let Some(name) = quoted_after(message, "duplicate field ") {
@@ -111,7 +111,7 @@ fn words(serde: &str) -> String {
         "u64" => "a whole number".to_owned(),
         "a string" => "a text".to_owned(),
         _ if serde.starts_with("struct ") => "an object".to_owned(),
-        other => other.trim_start_matches("one of ").to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         for (text, expected) in [
             (
                 r#"{"from": [{"header": "a"}, {"heder": "b"}]}"#,
-                "x.from[1].heder: unknown member, expected `header`, `cookie`, `query`, `metadata`, `property`, `filterState`",
+                "x.from[1].heder: unknown member, expected one of `header`, `cookie`, `query`, `metadata`, `property`, `filterState`",
             ),
             (r#"{"from": {}}"#, "x.from: expected an array, found an object"),
         ] {
@@ -157,7 +157,7 @@ mod tests {
         }
         assert_eq!(
             refusal::<wire::Match>(r#"{"path": {"type": "Prefix", "value": "/"}}"#),
-            "x.path.type: expected `Exact`, `PathPrefix`, `RegularExpression`, found `Prefix`"
+            "x.path.type: expected one of `Exact`, `PathPrefix`, `RegularExpression`, found `Prefix`"
         );
         assert_eq!(
             refusal::<wire::Entries<wire::Variant>>(r#"{"stable": {"cluster": null}}"#),

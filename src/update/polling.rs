@@ -107,7 +107,7 @@ impl Polling {
 
     /// Twice a poll after the first failure, then twice as long each time; the second half by chance.
     fn back_off_ms(&self, random: u32) -> i64 {
-        let polls = 1_i64.checked_shl(self.failures).unwrap_or(MOST_POLLS).clamp(1, MOST_POLLS);
+        let polls = (1_i64 << self.failures.min(16)).min(MOST_POLLS);
         let whole = self.poll_ms.saturating_mul(polls).min(LONGEST_BACK_OFF_MS.max(self.poll_ms));
         whole / 2 + scaled(whole - whole / 2, random)
     }

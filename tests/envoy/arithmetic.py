@@ -1,4 +1,4 @@
-"""DESIGN.md's bucket arithmetic a second time, so that the tests know where every key must be."""
+"""The bucket arithmetic a second time, so that the tests know where every key must be."""
 
 from decimal import Decimal
 

@@ -72,7 +72,9 @@ class ConfigServer:
         """What was answered so far, in order; None stands for "nothing"."""
         return [request.status for request in self.requests]
 
-    def _handler(config):
+    def _handler(self):
+        config = self
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

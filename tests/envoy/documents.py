@@ -1,5 +1,7 @@
 """Policies and plugin configurations that the tests put together."""
 
+import json
+
 from stage import load_policy, marked
 
 
@@ -20,6 +22,17 @@ def canary(percent, revision=1):
     policy = load_policy("canary-by-hand")
     policy["rollouts"][0]["strategy"]["canary"]["percent"] = percent
     return marked(policy, revision)
+
+
+def large_canary(percent, revision, size=100_000):
+    """`canary` in a policy of some `size` bytes, the rest of which is about other paths."""
+    policy = canary(percent, revision)
+    template = policy["rollouts"][0]
+    policy["rollouts"] += [
+        {**template, "name": f"other-{i}", "matches": [{"path": {"value": f"/other/{i}"}}]}
+        for i in range(size // len(json.dumps(template)))
+    ]
+    return policy
 
 
 def user(number):

@@ -12,8 +12,8 @@ from stage import free_port, in_force, marked, wait_until
 HTML = b"<!doctype html><title>Welcome to nginx!</title>"
 WHOLE = json.dumps(canary(0, revision=9)).encode()
 
-# What the config cluster answers instead of the next policy; and whether that is a document (refused, with the gauge up)
-# or a failed fetch.
+# What the config cluster answers instead of the next policy; and whether that is a document (refused, with the gauge
+# up) or a failed fetch.
 MOODS = {
     "500": (Answer(status=500, body=b"oops"), False),
     "500 with a policy": (Answer(status=500, body=WHOLE, etag='"a"'), False),
@@ -61,7 +61,7 @@ def test_the_last_good_policy_stays_whatever_is_answered(set_stage, serve, mood)
         config.answer = answer
         asked = len(config.requests)
         if is_document:
-            wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
+            stage.wait_for_metric("policy_refused", 1)
         else:
             wait_for_a_failed_fetch(stage, good)
         wait_until(lambda: len(config.requests) > asked + 1, "another try", 5)
@@ -71,7 +71,7 @@ def test_the_last_good_policy_stays_whatever_is_answered(set_stage, serve, mood)
         # And back to good: what was wrong has left nothing behind.
         config.answer = policy_answer(canary(100, revision=6))
         stage.wait_for_all_workers(in_force(6), headers=[user(1)], seconds=10)
-        wait_until(lambda: stage.metric("policy_refused") == 0, "the gauge's return")
+        stage.wait_for_metric("policy_refused", 0)
     assert not load.failed
     assert {response.echo.header("x-mark") for response in load.responses} <= {"5", "6"}
 
@@ -91,7 +91,7 @@ def test_the_inline_policy_rules_until_the_first_fetch_and_is_a_floor(set_stage,
     stage = set_stage(config_port=config.port, plugin={"source": source(), "policy": canary(100, revision=3)})
     stage.wait_for_all_workers(in_force(3), headers=[user(1)])
     config.answer = policy_answer(canary(0, revision=2))
-    wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal", 5)
+    stage.wait_for_metric("policy_refused", 1, seconds=5)
     assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
     config.answer = policy_answer(canary(0, revision=3))
     stage.wait_for_all_workers(lambda echo: echo.request["upstream"] == "checkout-v1", headers=[user(1)], seconds=10)
@@ -126,7 +126,7 @@ def test_it_is_told_who_asks_and_what_is_in_force(set_stage, serve):
     assert config.requests[-1].headers["x-mulkko-revision"] == "7"
     assert config.statuses()[asked:].count(200) == 1, "refused once, downloaded once"
     config.answer = good
-    wait_until(lambda: stage.metric("policy_refused") == 0, "the gauge's return")
+    stage.wait_for_metric("policy_refused", 0)
 
 
 def test_with_wait_it_asks_for_a_long_poll(set_stage, serve):
@@ -171,7 +171,7 @@ def test_with_verify_nothing_is_taken_yet(set_stage, serve):
     config = serve(canary(100))
     keys = [{"kid": "2026-11", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]
     stage = set_stage(config_port=config.port, plugin={"source": source(), "verify": keys})
-    wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
+    stage.wait_for_metric("policy_refused", 1)
     assert stage.get("/checkout", user(1)).upstream == "checkout-v1"
 
 
@@ -179,7 +179,7 @@ def test_a_cluster_that_the_plugin_does_not_allow_refuses_the_policy(set_stage):
     policy = canary(100)
     policy["rollouts"][0]["variants"]["canary"]["cluster"] = "config"
     stage = set_stage(policy=policy)
-    wait_until(lambda: stage.metric("policy_refused") == 1, "the refusal")
+    stage.wait_for_metric("policy_refused", 1)
     assert stage.get("/checkout", user(1)).upstream == "checkout-v1"
     stage.push(marked(canary(100), 2))
     stage.wait_for_all_workers(in_force(2), headers=[user(1)])

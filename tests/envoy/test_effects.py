@@ -6,7 +6,9 @@ from stage import in_force, load_policy, marked, wait_until
 
 def test_headers_cluster_and_baggage(set_stage):
     policy = canary(100)
-    policy["rollouts"][0]["variants"]["canary"]["headers"].update({"x-checkout-version": "v2", "user-agent": "replaced"})
+    policy["rollouts"][0]["variants"]["canary"]["headers"].update(
+        {"x-checkout-version": "v2", "user-agent": "replaced"}
+    )
     stage = set_stage(policy=policy)
     stage.wait_for_all_workers(in_force(1), headers=[user(1)])
     echo = stage.echo("/checkout", user(1), ("user-agent", "original"), ("x-checkout-version", "forged"))
@@ -50,7 +52,9 @@ def test_the_access_log_tells_who_got_what_and_why(set_stage):
     stage.get("/checkout?logged", user(1))
     stage.get("/elsewhere?logged")
     lines = wait_until(
-        lambda: (found := [line for line in stage.access_log() if "logged" in line["path"]]) and len(found) == 2 and found,
+        lambda: (
+            (found := [line for line in stage.access_log() if "logged" in line["path"]]) and len(found) == 2 and found
+        ),
         "the access log",
         10,
     )
@@ -85,12 +89,23 @@ def test_metrics_carry_labels(set_stage):
         assert labels["policy"] == "shop" and set(labels) <= allowed, (name, labels)
     assert stage.metric("last_fetch_timestamp_seconds") > 1_700_000_000
     names = {name for name, _ in series}
-    assert {"requests", "policy_revision", "policies", "policy_refused", "fetches", "last_fetch_timestamp_seconds"} <= names
+    assert {
+        "requests",
+        "policy_revision",
+        "policies",
+        "policy_refused",
+        "fetches",
+        "last_fetch_timestamp_seconds",
+    } <= names
 
 
 def test_two_rollouts_on_one_path_both_decide_and_the_more_exact_one_wins_the_cluster(set_stage):
     policy = canary(100)
-    exact = {**policy["rollouts"][0], "name": "exact", "matches": [{"path": {"type": "Exact", "value": "/checkout/pay"}}]}
+    exact = {
+        **policy["rollouts"][0],
+        "name": "exact",
+        "matches": [{"path": {"type": "Exact", "value": "/checkout/pay"}}],
+    }
     exact["variants"] = {"stable": {}, "canary": {"cluster": "checkout-v1", "headers": {"x-mark": "exact"}}}
     policy["rollouts"].append(exact)
     stage = set_stage(policy=policy)

@@ -16,9 +16,15 @@ HOSTILE = {
     "a key of 70 kB": ("/checkout", [("x-user-id", "u" * 70_000)]),
     "duplicates": ("/checkout", [("x-user-id", "a"), ("x-user-id", "b"), ("X-User-Id", b"\xff")] * 20),
     "60 kB of cookies": ("/", [("cookie", "; ".join(f"c{i}={'v' * 50}" for i in range(1000)))]),
-    "a thousand cookie headers' worth": ("/", [("cookie", "mulkko_id=" + "=" * 20), ("cookie", ";;;=;=;;"), ("cookie", "")]),
+    "a thousand cookie headers' worth": (
+        "/",
+        [("cookie", "mulkko_id=" + "=" * 20), ("cookie", ";;;=;=;;"), ("cookie", "")],
+    ),
     "150 headers": ("/checkout", MANY),
-    "spoofed decisions": ("/checkout", [("x-mulkko-checkout-v2", "canary"), ("X-MULKKO-CLUSTER", "config"), ("x-mulkko-", "x")]),
+    "spoofed decisions": (
+        "/checkout",
+        [("x-mulkko-checkout-v2", "canary"), ("X-MULKKO-CLUSTER", "config"), ("x-mulkko-", "x")],
+    ),
     "spoofed decisions, not UTF-8": ("/checkout", [("x-mulkko-checkout-v2", b"\xff"), ("x-mulkko-cluster", b"\x80")]),
     "a hundred spoofed headers": ("/checkout", [(f"x-mulkko-r{i}", "v") for i in range(100)]),
     "spoofed baggage": ("/checkout", [("baggage", "mulkko.checkout-v2=canary, a=b;p=1 , mulkko.=, mulkko")]),
@@ -78,6 +84,8 @@ def test_clients_that_leave_early_harm_nobody(set_stage):
     with contextlib.ExitStack() as held:
         for _ in range(100):
             connection = held.enter_context(stage.connect())
-            connection.socket.sendall(b"POST /checkout HTTP/1.1\r\nhost: shop.example.com\r\ncontent-length: 9\r\n\r\nhalf")
+            connection.socket.sendall(
+                b"POST /checkout HTTP/1.1\r\nhost: shop.example.com\r\ncontent-length: 9\r\n\r\nhalf"
+            )
     stage.wait_for_all_workers(in_force(1))
     assert stage.stats("wasm.envoy.wasm.runtime.v8.created") == vms

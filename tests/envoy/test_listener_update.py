@@ -2,10 +2,12 @@
 
 import copy
 
-from client import Load
+from client import Connection, Load
 from config_server import policy_answer
 from documents import canary, source, user
 from stage import in_force, load_policy, marked, wait_until
+
+DRAINED = {"listener_manager.total_listeners_draining": 0}
 
 
 def test_a_listener_update_keeps_counters_and_policy(set_stage, serve):
@@ -21,7 +23,9 @@ def test_a_listener_update_keeps_counters_and_policy(set_stage, serve):
         assert stage.metric("requests", rollout="checkout-v2", variant="canary") >= counted
         wait_until(lambda: "if-none-match" in config.requests[-1].headers, "a poll that knows the policy")
         # The old listener has ended: the policy and the counters rest on the new one alone.
-        wait_until(lambda: stage.stats("listener_manager.total_listeners_draining$") == DRAINED, "the end of the old one", 10)
+        wait_until(
+            lambda: stage.stats("listener_manager.total_listeners_draining$") == DRAINED, "the end of the old one", 10
+        )
         stage.wait_for_all_workers(in_force(3), headers=[user(1)])
         assert stage.metric("requests", rollout="checkout-v2", variant="canary") >= counted
         assert config.statuses().count(200) == downloads, "nobody had to fetch it anew"
@@ -68,18 +72,18 @@ def test_two_configurations_in_one_process_do_not_see_each_other(set_stage):
     stage.wait_for_all_workers(in_force(1), headers=[user(1)])
     assert echo_at(stage, "other").starting("x-mulkko-") == {}, "no policy there yet"
     stage.push(other, "/policies/other.json")
-    wait_until(lambda: echo_at(stage, "other").starting("x-m") == {"x-mark": "30", "x-mulkko-payment": "stable"}, "the other policy")
+    wait_until(
+        lambda: echo_at(stage, "other").starting("x-m") == {"x-mark": "30", "x-mulkko-payment": "stable"},
+        "the other policy",
+    )
     assert stage.echo("/checkout", user(1)).starting("x-m") == {"x-mark": "1", "x-mulkko-checkout-v2": "canary"}
     assert stage.metric("policy_revision", policy="shop") == 1
     assert stage.metric("policy_revision", policy="other") == 30
     assert stage.metric("requests", policy="shop", rollout="payment") == 0
 
     stage.push(canary(140), "/policies/other.json")
-    wait_until(lambda: stage.metric("policy_refused", policy="other") == 1, "the refusal")
+    stage.wait_for_metric("policy_refused", 1, policy="other")
     assert stage.metric("policy_refused", policy="shop") == 0
-
-
-DRAINED = {"listener_manager.total_listeners_draining": 0}
 
 
 def change(bootstrap, **members):
@@ -89,7 +93,5 @@ def change(bootstrap, **members):
 
 def echo_at(stage, listener):
     """A user's request through a listener, as it arrived upstream."""
-    from client import Connection
-
     with Connection(stage.ports[listener]) as connection:
         return connection.get("/checkout", user(1), ("x-echo", "1")).echo

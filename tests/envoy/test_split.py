@@ -100,7 +100,9 @@ def test_layers_keep_experiments_apart_and_the_holdout_out_of_both(set_stage):
     answered = headers(stage, "/product", "x-photo-size", "x-reviews-first")
     assert answered == [expected(key) for key in KEYS]
     assert {photo is None for photo, _ in answered} == {review is None for _, review in answered} == {True, False}
-    counted = sum(stage.metric("requests", rollout="photo-size", reason=reason) for reason in ("HOLDOUT", "LAYER", "SPLIT"))
+    counted = sum(
+        stage.metric("requests", rollout="photo-size", reason=reason) for reason in ("HOLDOUT", "LAYER", "SPLIT")
+    )
     assert counted >= len(KEYS)
 
 

@@ -5,10 +5,10 @@ import json
 
 import pytest
 from client import Load
-from documents import canary, user
+from documents import canary, source, user
 from explain import decisions, explain_pass
 from passes import make_pass
-from stage import PASS_KEY, in_force, load_policy, marked
+from stage import PASS_KEY, Stage, in_force, load_policy, marked
 
 FORGED = [
     ("x-mulkko-checkout-v2", "canary"),
@@ -98,7 +98,11 @@ PASSES = {
     "none": ([], "today", 0),
     "one that holds": ([make_pass(PASS_KEY, **NEXT)], "next", 0),
     "the second holds": ([make_pass("x" * 40, **NEXT), make_pass(PASS_KEY, **NEXT)], "next", 1),
-    "the first of two counts": ([make_pass(PASS_KEY, **{**NEXT, "variant": "today"}), make_pass(PASS_KEY, **NEXT)], "today", 0),
+    "the first of two counts": (
+        [make_pass(PASS_KEY, **{**NEXT, "variant": "today"}), make_pass(PASS_KEY, **NEXT)],
+        "today",
+        0,
+    ),
     "one for a rollout unknown here": ([make_pass(PASS_KEY, rollout="other", variant="x")], "today", 0),
     "expired": ([make_pass(PASS_KEY, seconds=-1, **NEXT)], "today", 1),
     "wrongly signed": ([make_pass("x" * 40, **NEXT)], "today", 1),
@@ -112,9 +116,6 @@ PASSES = {
 @pytest.fixture(scope="module")
 def dark():
     """A stage with a dark launch, for all the passes."""
-    from documents import source
-    from stage import Stage
-
     policy = load_policy("dark-launch")
     policy["cohorts"]["office"]["cidr"][1] = ["192.0.2.128/25"]
     with Stage(policy=marked(policy, 1), plugin={"source": source()}) as stage:
@@ -143,7 +144,9 @@ def test_a_pass_that_asks_is_told_why(dark):
     assert decisions(dark.get("/checkout", explain_pass())) == {"checkout-next": ["today", "STATIC"]}
     both = make_pass(PASS_KEY, explain=True, **NEXT)
     assert decisions(dark.get("/checkout", ("x-mulkko-pass", both))) == {"checkout-next": ["next", "TARGETING_MATCH"]}
-    assert dark.get("/checkout", ("x-mulkko-pass", make_pass("x" * 40, explain=True))).header("x-mulkko-explain") is None
+    assert (
+        dark.get("/checkout", ("x-mulkko-pass", make_pass("x" * 40, explain=True))).header("x-mulkko-explain") is None
+    )
 
 
 def test_envoy_itself_removes_what_picks_a_cluster_should_the_plugin_be_gone(set_stage):

@@ -1,0 +1,137 @@
+//! What deciding and loading cost: `make bench-engine` runs this natively and as wasm under Node.
+//!
+//! One program for both, so that the figures can be compared; each figure is the median of many runs.
+
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark may stop at what cannot be")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use mulkko::decide::{Node, Proxy, Request, Trust, decide};
+use mulkko::effects::effects;
+use mulkko::headers::Headers;
+use mulkko::pass::Passes;
+use mulkko::policy::{Clusters, Loading, Policy};
+
+/// A proxy of which nothing is asked but the time.
+struct Still;
+
+impl Proxy for Still {
+    fn property(&self, _: &[Box<str>]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn client_address(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn now_ms(&self) -> i64 {
+        1_800_000_000_000
+    }
+
+    fn draw_id(&self) -> String {
+        String::new()
+    }
+}
+
+/// A policy of so many canaries, each for a path of its own below one of a hundred hosts.
+fn document(rollouts: usize) -> Vec<u8> {
+    let rollout = |i: usize| {
+        format!(
+            r#"{{"name": "rollout-{i}", "hostnames": ["host-{host}.example.com"],
+            "matches": [{{"path": {{"value": "/service-{i}"}}}}], "key": "user",
+            "when": {{"!=": [{{"var": "request.headers.x-region"}}, "kr"]}},
+            "variants": {{"stable": {{}}, "canary": {{"cluster": "v2", "headers": {{"x-version": "v2"}}}}}},
+            "default": "stable", "strategy": {{"canary": {{"variant": "canary", "percent": 5}}}}}}"#,
+            host = i % 100,
+        )
+    };
+    let rollouts: Vec<String> = (0..rollouts).map(rollout).collect();
+    format!(
+        r#"{{"keys": {{"user": {{"from": [{{"header": "x-user-id"}}]}}}}, "rollouts": [{}]}}"#,
+        rollouts.join(",")
+    )
+    .into_bytes()
+}
+
+/// The median time of `runs` calls.
+fn median(runs: usize, mut call: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..runs)
+        .map(|_| {
+            let start = Instant::now();
+            call();
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[runs / 2]
+}
+
+fn bench_decide(rollouts: usize) {
+    const CALLS: u32 = 1_000;
+    let policy = Policy::parse(&document(rollouts), &Clusters::default()).expect("a policy");
+    let headers = Headers::new(vec![
+        (b":authority", b"host-0.example.com"),
+        (b":path", b"/service-0/cart?item=7"),
+        (b":method", b"GET"),
+        (b":scheme", b"https"),
+        (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64)"),
+        (b"accept", b"*/*"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-request-id", b"7f3c1b9e-8d1e-4c6b-9a55-0c2f6f1f7a10"),
+        (b"x-user-id", b"user-1"),
+    ]);
+    let (passes, node) = (Passes::default(), Node::default());
+    let request =
+        Request { headers: &headers, passes: &passes, trust: Trust::Edge, node: &node, proxy: &Still };
+    assert_eq!(decide(&policy, request).list.len(), 1, "one rollout applies");
+    let deciding = median(101, || {
+        for _ in 0..CALLS {
+            black_box(decide(black_box(&policy), request));
+        }
+    });
+    let all = median(101, || {
+        for _ in 0..CALLS {
+            let decisions = decide(black_box(&policy), request);
+            black_box(effects(Some(&policy), &decisions, &request));
+        }
+    });
+    println!(
+        "{rollouts:>6} rollouts: decide {:>6.0} ns, with effects {:>6.0} ns",
+        deciding.as_secs_f64() * 1e9 / f64::from(CALLS),
+        all.as_secs_f64() * 1e9 / f64::from(CALLS),
+    );
+}
+
+fn bench_loading(rollouts: usize) {
+    let document = document(rollouts);
+    let whole = median(5, || drop(black_box(Policy::parse(&document, &Clusters::default()))));
+    let (mut loading, mut longest) = (Loading::new(document.clone(), Clusters::default()), Duration::ZERO);
+    loop {
+        let start = Instant::now();
+        let more = loading.step();
+        longest = longest.max(start.elapsed());
+        if !more {
+            break;
+        }
+    }
+    let policy = loading.finish().expect("a policy");
+    let start = Instant::now();
+    drop(policy);
+    println!(
+        "{rollouts:>6} rollouts: {:>6.1} kB loaded in {:>7.2} ms, longest step {:.2} ms, dropped in {:.2} ms",
+        document.len() as f64 / 1e3,
+        whole.as_secs_f64() * 1e3,
+        longest.as_secs_f64() * 1e3,
+        start.elapsed().as_secs_f64() * 1e3,
+    );
+}
+
+fn main() {
+    for rollouts in [1, 10, 100, 10_000] {
+        bench_decide(rollouts);
+    }
+    for rollouts in [1, 100, 10_000, 20_000] {
+        bench_loading(rollouts);
+    }
+}

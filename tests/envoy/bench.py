@@ -1,0 +1,129 @@
+"""What mulkko costs a request, and how fast a policy is in force: `make bench`, some two minutes.
+
+The cost is Envoy's own CPU time per request, in Envoys that differ in the filter alone: none, `noop` (a wasm filter that
+does nothing), `calls` (one that makes mulkko's host calls and decides nothing) and mulkko with one rollout. Their runs
+are interleaved, each round begins with another, and differences are taken within a round, so that a machine that slows
+down slows all of them. Filters that are not built are left out, and said to be.
+"""
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "envoy"))
+
+from config_server import ConfigServer, policy_answer  # noqa: E402
+from documents import canary, large_canary, source, user  # noqa: E402
+from stage import WASM, Stage, in_force  # noqa: E402
+
+ROUNDS = 12
+SECONDS = 2
+OTHERS = {name: WASM.parent / "examples" / f"{name}.wasm" for name in ("noop", "calls")}
+
+
+def answer_at_once(bootstrap):
+    """Envoy answers by itself: what an upstream costs is none of our business."""
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    bootstrap.connection_manager["route_config"]["virtual_hosts"][0]["routes"] = [route]
+    bootstrap.connection_manager["access_log"] = []
+
+
+def without_filter(bootstrap):
+    """Envoy alone."""
+    answer_at_once(bootstrap)
+    bootstrap.filters[:] = [item for item in bootstrap.filters if item["name"] != "mulkko"]
+
+
+def with_other(wasm):
+    """Another plugin in mulkko's place."""
+
+    def edit(bootstrap):
+        answer_at_once(bootstrap)
+        bootstrap.wasm["vm_config"]["code"]["local"]["filename"] = str(wasm)
+
+    return edit
+
+
+def cpu_us(pid):
+    """The CPU time that a process has used, in microseconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1_000_000 / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_per_request_us(stage):
+    """Sends requests for some seconds; gives Envoy's CPU time for each, in microseconds."""
+    before = cpu_us(stage.envoy.pid)
+    output = subprocess.run(
+        ["wrk", "-t1", "-c16", f"-d{SECONDS}s", "-H", "host: shop.example.com", "-H", ": ".join(user(1)),
+         f"http://127.0.0.1:{stage.port}/checkout"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert "Non-2xx" not in output, output
+    return (cpu_us(stage.envoy.pid) - before) / int(re.search(r"(\d+) requests in", output)[1])
+
+
+def cost():
+    """Prints what each filter adds to a request."""
+    with contextlib.ExitStack() as cleanup:
+        filters = {"none": without_filter}
+        for name, wasm in OTHERS.items():
+            if wasm.exists():
+                filters[name] = with_other(wasm)
+            else:
+                print(f"{wasm} is not built: left out")
+        filters["mulkko"] = answer_at_once
+        stages = {
+            name: cleanup.enter_context(Stage(policy=canary(50), plugin={"source": source(poll="5s")}, edit=edit))
+            for name, edit in filters.items()
+        }
+        stages["mulkko"].wait_for_metric("policy_revision", 1)
+        names = list(stages)
+        rounds = []
+        for i in range(ROUNDS):
+            order = names[i % len(names) :] + names[: i % len(names)]
+            rounds.append({name: cpu_per_request_us(stages[name]) for name in order})
+    print(f"\nEnvoy's CPU time per request, {ROUNDS} rounds of {SECONDS} s, in microseconds\n")
+    print(f"{'filter':<10}{'median':>10}{'added':>10}   added, from 1st to 3rd quartile")
+    for name in names:
+        added = [found[name] - found["none"] for found in rounds]
+        low, middle, high = statistics.quantiles(added, n=4)
+        print(
+            f"{name:<10}{statistics.median(found[name] for found in rounds):>10.1f}{middle:>10.1f}   {low:.1f} to {high:.1f}"
+        )
+
+
+def update(size, updates):
+    """Prints how long after its arrival a policy is in force on all workers, and how long a request took meanwhile."""
+    with ConfigServer(policy_answer(canary(100, 1))) as config:
+        with Stage(plugin={"source": source()}, config_port=config.port) as stage:
+            stage.wait_for_all_workers(in_force(1))
+            took_ms, longest_ms = [], 0
+            with stage.connection_per_worker() as connections:
+                for revision in range(2, updates + 2):
+                    seen = len(config.requests)
+                    config.answer = policy_answer(large_canary(100, revision, size))
+                    for connection in connections:
+                        answer = connection.get("/checkout", ("x-echo", "1"))
+                        deadline = time.monotonic() + 10
+                        while not in_force(revision)(answer.echo):
+                            assert time.monotonic() < deadline, stage.log()
+                            answer = connection.get("/checkout", ("x-echo", "1"))
+                            longest_ms = max(longest_ms, (answer.received - answer.sent) * 1000)
+                    arrived = next(request.at for request in config.requests[seen:] if request.status == 200)
+                    took_ms.append((time.monotonic() - arrived) * 1000)
+    bytes_ = len(json.dumps(large_canary(100, 1, size)))
+    print(f"\nA policy of {bytes_ // 1000} kB, from its arrival to being in force on all {stage.workers} workers:")
+    print(f"median of {updates} {statistics.median(took_ms):.0f} ms, longest {max(took_ms):.0f} ms;", end=" ")
+    print(f"the slowest request meanwhile took {longest_ms:.0f} ms")
+
+
+if __name__ == "__main__":
+    cost()
+    update(100_000, 20)
+    update(4_000_000, 5)
