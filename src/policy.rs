@@ -22,8 +22,7 @@ use crate::schedule::{Schedule, VariantId};
 
 pub use loading::Loading;
 pub use names::{check_name, is_name};
-pub use outline::{MAX_BYTES, MAX_NESTING};
-pub use plan::MAX_ROLLOUTS;
+pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 
 /// A map by names that stand in the policy.
 pub(crate) type NameMap<T> = HashMap<Box<str>, T>;

@@ -1,10 +1,7 @@
 //! Which pieces a document has, and in what order they are read.
 
 use crate::finding::{Findings, Path, Problem};
-use crate::policy::outline::{Item, Member};
-
-/// The most rollouts that a policy may have.
-pub const MAX_ROLLOUTS: usize = 20_000;
+use crate::policy::outline::{Item, MAX_ITEMS, Member};
 
 /// One piece, and what it is.
 #[derive(Debug)]
@@ -17,33 +14,34 @@ pub(super) struct Piecework {
     pub(super) item: usize,
 }
 
-/// The members of a document, and the brackets in which their items stand.
+/// The members of a document, and the brackets in which their items stand. The order is that in which they are read:
+/// names are defined before they are used.
 const MEMBERS: [(&str, What, &str); 15] = [
     ("apiVersion", What::ApiVersion, ""),
     ("name", What::Name, ""),
     ("revision", What::Revision, ""),
-    ("flagKey", What::FlagKey, ""),
+    ("metadata", What::Metadata, ""),
+    ("$schema", What::Schema, ""),
+    ("fractional", What::Fractional, ""),
     ("keys", What::Key, "{"),
+    ("flagKey", What::FlagKey, ""),
     ("attributes", What::Attribute, "{"),
+    ("$evaluators", What::Evaluator, "{"),
     ("cohorts", What::Cohort, "{"),
     ("layers", What::Layer, "{"),
     ("holdouts", What::Holdout, "["),
     ("rollouts", What::Rollout, "["),
     ("flags", What::Flag, "{["),
-    ("fractional", What::Fractional, ""),
-    ("$evaluators", What::Evaluator, "{"),
-    ("metadata", What::Metadata, ""),
-    ("$schema", What::Schema, ""),
 ];
 
-/// What a piece is. The order is that in which pieces are read: names are defined before they are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     ApiVersion,
     Name,
     Revision,
-    Schema,
     Metadata,
+    Schema,
     Fractional,
     Key,
     FlagKey,
@@ -59,34 +57,37 @@ pub(super) enum What {
 /// Puts the pieces in the order in which they are read. Reports members that nobody knows, that stand twice, or that are
 /// not what holds their items.
 pub(super) fn plan(document: &[u8], members: Vec<Member>, findings: &mut Findings) -> Vec<Piecework> {
-    let mut pieces = Vec::new();
-    let mut known = Vec::new();
+    let mut known: [Option<Member>; MEMBERS.len()] = Default::default();
     for member in members {
-        plan_member(document, member, &mut known, &mut pieces, findings);
+        let place = Path::Root.field(&member.name);
+        let slot = MEMBERS.iter().position(|(name, ..)| *name == &*member.name);
+        match slot.and_then(|slot| known.get_mut(slot)) {
+            Some(Some(_)) => findings.report(&place, Problem::Twice(member.name.to_string())),
+            Some(slot) => *slot = Some(member),
+            None => {
+                let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
+                let expected = format!("one of {}", names.join(", "));
+                findings.report(&place, Problem::UnknownMember { expected });
+            }
+        }
     }
-    pieces.sort_by_key(|piece| piece.what);
+    let mut pieces = Vec::new();
+    for (member, (_, what, brackets)) in known.into_iter().zip(MEMBERS) {
+        if let Some(member) = member {
+            plan_member(document, member, (what, brackets), &mut pieces, findings);
+        }
+    }
     pieces
 }
 
 fn plan_member(
     document: &[u8],
     member: Member,
-    known: &mut Vec<What>,
+    (what, brackets): (What, &str),
     pieces: &mut Vec<Piecework>,
     findings: &mut Findings,
 ) {
-    let known_as = MEMBERS.iter().find(|(name, ..)| *name == &*member.name);
-    let Some((_, what, brackets)) = known_as.copied() else {
-        let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
-        let expected = format!("one of {}", names.join(", "));
-        let problem = Problem::UnknownMember { expected };
-        return findings.report(&Path::Root.field(&member.name), problem);
-    };
     let place = Path::Root.field(&member.name);
-    if known.contains(&what) {
-        return findings.report(&place, Problem::Twice(member.name.to_string()));
-    }
-    known.push(what);
     if brackets.is_empty() {
         let (at, end) = (member.value.start, member.value.end);
         pieces.push(Piecework { what, name: Box::default(), at, end, item: 0 });
@@ -103,8 +104,9 @@ fn plan_member(
         findings.report(&place, Problem::expected(expected, found));
         return;
     }
-    if what == What::Rollout && member.items.len() > MAX_ROLLOUTS {
-        findings.report(&place, Problem::over_limit("rollouts", MAX_ROLLOUTS, member.items.len()));
+    if member.count > MAX_ITEMS {
+        let named = if what == What::Rollout { "rollouts" } else { "items" };
+        findings.report(&place, Problem::over_limit(named, MAX_ITEMS, member.count));
         return;
     }
     for (item, Item { name, value }) in member.items.into_iter().enumerate() {
