@@ -10,12 +10,6 @@ const MOST_BYTES: usize = 8_192;
 /// The most members up to which members are added.
 const MOST_MEMBERS: usize = 64;
 
-/// The variant that the first member of `rollout` names.
-#[must_use]
-pub fn decision<'a>(header: &'a [u8], rollout: &str) -> Option<&'a str> {
-    decisions(header).find(|(name, _)| *name == rollout).map(|(_, variant)| variant)
-}
-
 /// Rollout and variant of every decision, in the order in which they stand; what is not UTF-8 is none.
 ///
 /// The names may be anything, empty too, and stand more than once: the first counts.
@@ -189,6 +183,11 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The variant that the first decision on `rollout` names.
+    fn decision<'a>(header: &'a [u8], rollout: &str) -> Option<&'a str> {
+        decisions(header).find(|(name, _)| *name == rollout).map(|(_, variant)| variant)
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -303,7 +303,7 @@ mod tests {
             (r#""5""#, r#"expected a number, found "5""#),
             ("null", "expected a number, found null"),
             ("[5]", "expected a number, found [5]"),
-            ("", "expected a number, found "),
+            ("", "expected a number, found nothing"),
             ("-", "expected a number, found -"),
             ("05", "expected a number, found 05"),
             ("5.", "expected a number, found 5."),

@@ -172,7 +172,10 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
     let mut follow = |rollout: &str, variant: &str| {
         let Some((id, rollout)) = policy.rollout_named(rollout) else { return };
         let Some(variant) = rollout.variant_named(variant) else { return };
-        followed.push((id, variant));
+        // Of several for one rollout the first counts.
+        if let Err(at) = followed.binary_search_by_key(&id, |(earlier, _)| *earlier) {
+            followed.insert(at, (id, variant));
+        }
     };
     if let Some(baggage) = headers.value("baggage") {
         for (rollout, variant) in baggage::decisions(&baggage) {
@@ -185,9 +188,6 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
             follow(rollout, variant);
         }
     }
-    // The sort is stable: of several for one rollout the first stays.
-    followed.sort_by_key(|(id, _)| *id);
-    followed.dedup_by_key(|(id, _)| *id);
     followed
 }
 

@@ -142,9 +142,11 @@ impl<'a> Writing<'a> {
     fn edits(mut self) -> Vec<Edit<'a>> {
         let headers = self.request.headers;
         let is_set = |name: &[u8]| self.set.iter().any(|(set, _)| set.as_bytes() == name);
-        self.removed.extend(forged(self.request.trust, headers).filter(|name| !is_set(name)));
-        self.removed.sort_unstable();
-        self.removed.dedup();
+        for name in forged(self.request.trust, headers) {
+            if !is_set(name) && !self.removed.contains(&name) {
+                self.removed.push(name);
+            }
+        }
         let mut edits: Vec<Edit<'a>> = self.removed.into_iter().map(Edit::Remove).collect();
         for (name, value) in self.set {
             match headers.count(name) {

@@ -138,6 +138,9 @@ impl fmt::Display for Problem {
 /// A text of the document as a refusal shows it: on one line and not longer than a line.
 fn shown(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 80;
+    if text.is_empty() {
+        return Cow::Borrowed("nothing");
+    }
     if text.len() <= LONGEST && !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }

@@ -134,14 +134,9 @@ fn compile_method(
     let known = METHODS.into_iter().find(|known| *known == method);
     if known.is_none() {
         let expected = "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE or PATCH";
-        findings.report(place, Problem::expected(expected, shown(method)));
+        findings.report(place, Problem::expected(expected, method));
     }
     known.map(Some)
-}
-
-/// A text of the document as a refusal shows it.
-fn shown(text: &str) -> &str {
-    if text.is_empty() { "nothing" } else { text }
 }
 
 #[cfg(test)]

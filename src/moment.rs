@@ -131,7 +131,8 @@ mod tests {
             "", "5", "h", "1", "1h30", "1.5h", "-1h", "+1h", "1h 30m", " 1h", "1h ", "30m1h", "1h1h",
             "1ms1s", "1H", "1w", "1µs", "1min", "1hm", "h1", "٥s", "1e3s", "P1D", "null",
         ] {
-            let refusal = format!("expected a duration such as 1h30m, found {text}");
+            let found = if text.is_empty() { "nothing" } else { text };
+            let refusal = format!("expected a duration such as 1h30m, found {found}");
             assert_eq!(Duration::parse(text).unwrap_err().to_string(), refusal);
         }
     }
@@ -189,7 +190,8 @@ mod tests {
             "-2026-12-01T09:00:00Z",
             "2026-12-0é09:00:00Z",
         ] {
-            let refusal = format!("expected an instant such as 2026-12-01T09:00:00Z, found {text}");
+            let found = if text.is_empty() { "nothing" } else { text };
+            let refusal = format!("expected an instant such as 2026-12-01T09:00:00Z, found {found}");
             assert_eq!(Instant::parse(text).unwrap_err().to_string(), refusal);
         }
     }

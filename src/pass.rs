@@ -169,11 +169,11 @@ impl JoseHeader {
 #[derive(Deserialize)]
 struct Claims {
     exp: f64,
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "crate::wire::some")]
     nbf: Option<f64>,
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "crate::wire::some")]
     rollout: Option<Box<str>>,
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "crate::wire::some")]
     variant: Option<Box<str>>,
     #[serde(default)]
     explain: bool,
@@ -193,11 +193,6 @@ fn to_ms(seconds: f64) -> f64 {
 
 fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
-}
-
-/// For a claim that may be absent: where it stands, it must be a `T`; `null` is not "absent".
-fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nothing here decides: what a policy means is the engine's, when to fetch is [`crate::update`]'s and
 //! [`crate::lease`]'s. Only [`host`] talks to the proxy.
 
+mod fetching;
 mod host;
 mod metrics;
 mod root;

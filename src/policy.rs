@@ -5,8 +5,10 @@
 
 mod compile;
 mod keys;
+mod loading;
 mod names;
 mod outline;
+mod plan;
 mod rollout;
 pub(crate) mod shape;
 mod strategy;
@@ -18,9 +20,9 @@ use crate::logic::{Condition, Library};
 use crate::matches::Index;
 use crate::schedule::{Schedule, VariantId};
 
-pub use compile::{Loading, MAX_ROLLOUTS};
+pub use loading::Loading;
 pub use names::{check_name, is_name};
-pub use outline::{MAX_BYTES, MAX_NESTING};
+pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 
 /// A map by names that stand in the policy.
 pub(crate) type NameMap<T> = HashMap<Box<str>, T>;

@@ -53,7 +53,9 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// For an optional member: where it stands, it must be a `T`; `null` is not "absent".
-fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -68,32 +70,13 @@ macro_rules! objects {
     )*};
 }
 
+mod plugin;
+
+pub use plugin::{PassKey, Plugin, PluginSource, Trust, Verify};
+
 objects!(
-    Key,
-    Mint,
-    Source,
-    Layer,
-    Holdout,
-    Rollout,
-    Match,
-    PathMatch,
-    ValueMatch,
-    Variant,
-    Force,
-    Slice,
-    Strategy,
-    Canary,
-    Step,
-    BlueGreen,
-    Rolling,
-    Ab,
-    Share,
-    Dark,
-    Flag,
-    Plugin,
-    PluginSource,
-    Verify,
-    PassKey
+    Key, Mint, Source, Layer, Holdout, Rollout, Match, PathMatch, ValueMatch, Variant, Force, Slice,
+    Strategy, Canary, Step, BlueGreen, Rolling, Ab, Share, Dark, Flag
 );
 
 struct ObjectOnly<D>(D);
@@ -468,83 +451,4 @@ pub struct Flag {
     /// What is told about it.
     #[serde(default, deserialize_with = "some")]
     pub metadata: Option<Entries<Json>>,
-}
-
-/// The plugin configuration.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Plugin {
-    /// What tells policies of one process apart.
-    #[serde(deserialize_with = "some")]
-    pub name: Option<String>,
-    /// Where policies come from.
-    #[serde(deserialize_with = "some")]
-    pub source: Option<PluginSource>,
-    /// A policy that is in force until the first fetch, or for good.
-    #[serde(deserialize_with = "some")]
-    pub policy: Option<Box<RawValue>>,
-    /// Whether requests are believed.
-    #[serde(deserialize_with = "some")]
-    pub trust: Option<Trust>,
-    /// Where policies may route to.
-    #[serde(deserialize_with = "some")]
-    pub clusters: Option<Vec<String>>,
-    /// Who signs policies.
-    #[serde(deserialize_with = "some")]
-    pub verify: Option<Vec<Verify>>,
-    /// Who signs passes.
-    pub pass_keys: Vec<PassKey>,
-    /// OFREP, by shape only.
-    #[serde(deserialize_with = "some")]
-    pub ofrep: Option<Json>,
-}
-
-/// The config cluster.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
-pub struct PluginSource {
-    /// Envoy's name of it.
-    pub cluster: String,
-    /// The host that is asked for; the cluster's name where absent.
-    #[serde(default, deserialize_with = "some")]
-    pub authority: Option<String>,
-    /// The path of the policy.
-    pub path: String,
-    /// How often it is asked for.
-    #[serde(default, deserialize_with = "some")]
-    pub poll: Option<String>,
-    /// How long the server may wait for news, in whole seconds.
-    #[serde(default, deserialize_with = "some")]
-    pub wait: Option<String>,
-    /// How long an answer may take beyond `wait`.
-    #[serde(default, deserialize_with = "some")]
-    pub timeout: Option<String>,
-}
-
-/// Whether requests are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Trust {
-    /// No.
-    Edge,
-    /// Yes.
-    Mesh,
-}
-
-/// A key that signs policies.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(remote = "Self", deny_unknown_fields)]
-pub struct Verify {
-    /// Its name.
-    pub kid: String,
-    /// The public key, in base64url.
-    pub ed25519: String,
-}
-
-/// A key that signs passes.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(remote = "Self", deny_unknown_fields)]
-pub struct PassKey {
-    /// The environment variable that holds it.
-    pub env: String,
 }

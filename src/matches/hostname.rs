@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use fnv::FnvBuildHasher;
 
-use super::{saturated, shown};
+use super::saturated;
 use crate::finding::{Findings, Path, Problem};
 
 /// The longest hostname in bytes, as DNS has it without the final dot (RFC 1035, section 2.3.4).
@@ -38,7 +38,7 @@ impl Hostname {
         let (name, is_wildcard) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));
         if !name.split('.').all(is_label) {
             let expected = "a lower case DNS name without port and final dot, or `*.` before one";
-            return Err(Problem::expected(expected, shown(text)));
+            return Err(Problem::expected(expected, text));
         }
         Ok(if is_wildcard {
             Hostname::Below(format!(".{name}").into())

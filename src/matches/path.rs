@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use fnv::FnvHasher;
 
-use super::{saturated, shown};
+use super::saturated;
 use crate::finding::{Findings, Path, Problem};
 use crate::pattern::{self, Pattern};
 use crate::wire::{self, PathMatchType};
@@ -83,7 +83,7 @@ pub(super) fn compile(
 
 fn compile_value(kind: PathMatchType, value: &str, findings: &mut Findings) -> Result<CompiledPath, Problem> {
     if kind != PathMatchType::RegularExpression && !value.starts_with('/') {
-        return Err(Problem::expected("a path that begins with `/`", shown(value)));
+        return Err(Problem::expected("a path that begins with `/`", value));
     }
     let (rule, kind_rank, written, filed) = match kind {
         PathMatchType::Exact => (PathRule::Exact(value.into()), 2, value, Filed::new(value, true)),

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::shown;
 use crate::finding::{Findings, Path, Problem};
 use crate::headers::is_token;
 use crate::pattern::Pattern;
@@ -58,7 +57,7 @@ pub(super) fn compile_headers(
 ) -> Option<Box<[ValueRule]>> {
     compile_all(headers, place, findings, |name| match is_token(name) {
         true => Ok(name.to_ascii_lowercase().into()),
-        false => Err(Problem::expected("the name of a header", shown(name))),
+        false => Err(Problem::expected("the name of a header", name)),
     })
 }
 
@@ -71,7 +70,7 @@ pub(super) fn compile_query(
     findings: &mut Findings,
 ) -> Option<Box<[ValueRule]>> {
     compile_all(parameters, place, findings, |name| match name {
-        "" => Err(Problem::expected("the name of a query parameter", shown(name))),
+        "" => Err(Problem::expected("the name of a query parameter", name)),
         name => Ok(name.into()),
     })
 }

@@ -2,25 +2,23 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::hash::Hasher;
 use std::rc::Rc;
 use std::time::Duration;
 
-use fnv::FnvHasher;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, MapType};
 
 use crate::configuration::{Configuration, Source};
 use crate::decide::Node;
 use crate::finding::Finding;
-use crate::lease::{Claim, Holder};
 use crate::pass::PassKeys;
+use crate::plugin::fetching::Fetching;
 use crate::plugin::host;
 use crate::plugin::shared::{Shared, compiled, free, retire, share_compiled};
 use crate::plugin::stream::Stream;
 use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
-use crate::update::{News, Origin, Outcome, Polling, Published, Stamp, Update, etag_text};
+use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text};
 
 /// The time between two looks at what others have published, in milliseconds.
 const TICK_MS: u32 = 100;
@@ -52,27 +50,6 @@ impl fmt::Display for First<'_> {
     }
 }
 
-/// How a root context with a source comes to its policies.
-struct Fetching {
-    source: Source,
-    polling: Polling,
-    holder: Holder,
-    holds_lease: bool,
-    /// The call that is under way.
-    call: Option<u32>,
-    /// The stamp that was seen last.
-    stamp: Option<Vec<u8>>,
-    tick_ms: u32,
-    keys: SharedKeys,
-}
-
-/// The entries of shared data that all root contexts with one source share.
-struct SharedKeys {
-    policy: String,
-    stamp: String,
-    lease: String,
-}
-
 impl Default for Root {
     fn default() -> Self {
         let shared = Shared::new(Configuration::default(), PassKeys::default(), Node::default());
@@ -100,7 +77,9 @@ impl Context for Root {
     }
 
     fn on_done(&mut self) -> bool {
-        self.release_lease();
+        if let Some(fetching) = &mut self.fetching {
+            fetching.release_lease();
+        }
         retire(self.update.policy().cloned());
         if self.refused_configuration {
             let others = REFUSED_CONFIGURATIONS.get().saturating_sub(1);
@@ -148,7 +127,9 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         self.look_for_published();
-        self.claim_lease();
+        if let Some(fetching) = &mut self.fetching {
+            fetching.claim_lease();
+        }
         self.turn();
         self.fetch();
         self.set_tick();
@@ -167,14 +148,7 @@ impl RootContext for Root {
 impl Root {
     /// Takes, or starts to load, what another root context has published since the last look.
     fn look_for_published(&mut self) {
-        let Some(fetching) = &mut self.fetching else { return };
-        let Ok(Some((stamp, _))) = host::shared_data(&fetching.keys.stamp) else { return };
-        if fetching.stamp.as_ref() == Some(&stamp) || Stamp::read(&stamp).is_none() {
-            return;
-        }
-        fetching.stamp = Some(stamp);
-        let Ok(Some((bytes, _))) = host::shared_data(&fetching.keys.policy) else { return };
-        let Some(published) = Published::read(bytes) else { return };
+        let Some(published) = self.fetching.as_mut().and_then(Fetching::news) else { return };
         if self.update.policy().is_some_and(|policy| policy.revision > published.stamp.revision) {
             return;
         }
@@ -235,7 +209,12 @@ impl Root {
                         );
                         self.shared.metrics.outcome("policies", "taken");
                         self.shared.metrics.gauge("policy_refused", 0);
-                        self.publish(&policy, &document);
+                        let (revision, etag) = (policy.revision, self.update.etag());
+                        let fetching = self.fetching.as_mut();
+                        let stamp = fetching.and_then(|it| it.publish(revision, etag, &document));
+                        if let Some(stamp) = stamp {
+                            share_compiled(stamp.id, &self.shared.configuration.clusters, &policy);
+                        }
                     }
                 }
             }
@@ -252,42 +231,6 @@ impl Root {
         log::warn!("{}: policy refused: {}", self.shared.configuration.name, First(found));
         self.shared.metrics.outcome("policies", "refused");
         self.shared.metrics.gauge("policy_refused", 1);
-    }
-
-    /// Publishes a document that was taken, for the other root contexts of the process: the document first, then the
-    /// stamp, so that who sees the stamp finds a document that is at least as new. Of two that publish at once one
-    /// writes the document; the stamp only says that there is another.
-    fn publish(&mut self, policy: &Rc<Policy>, document: &[u8]) {
-        let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.holds_lease) else { return };
-        let Ok(found) = host::shared_data(&fetching.keys.policy) else { return };
-        let version = found.map_or(0, |(_, version)| version);
-        let stamp = Stamp { id: random(), revision: policy.revision };
-        let bytes = Published::bytes(stamp, self.update.etag(), document);
-        if host::set_shared_data(&fetching.keys.policy, &bytes, version) == Ok(true)
-            && host::set_shared_data(&fetching.keys.stamp, &stamp.bytes(), 0) == Ok(true)
-        {
-            share_compiled(stamp.id, &self.shared.configuration.clusters, policy);
-            fetching.stamp = Some(stamp.bytes());
-        }
-    }
-
-    fn claim_lease(&mut self) {
-        let Some(fetching) = &mut self.fetching else { return };
-        let now_ms = now_ms();
-        let held = fetching.claim(now_ms);
-        if held && !fetching.holds_lease {
-            fetching.polling.restart(now_ms);
-        }
-        fetching.holds_lease = held;
-    }
-
-    fn release_lease(&mut self) {
-        let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.holds_lease) else { return };
-        fetching.holds_lease = false;
-        let Ok(Some((found, version))) = host::shared_data(&fetching.keys.lease) else { return };
-        if let Some(released) = fetching.holder.release(&found) {
-            let _ = host::set_shared_data(&fetching.keys.lease, &released, version);
-        }
     }
 
     /// Asks the config cluster, where this root context does so and it is time.
@@ -362,81 +305,27 @@ impl Root {
             Ok(body) if body.len() == body_size => body,
             _ => return News::Failed,
         };
-        if etag.is_none() && (self.update.is_refused_document(&body) || self.is_published(&body)) {
+        if etag.is_none() && self.is_no_news(&body) {
             return News::Unchanged;
         }
         self.update.load_fetched(body, etag, &self.shared.configuration.clusters);
         News::Document { is_new }
     }
 
-    /// Whether `document` is the one that is published: from a server without ETags the bytes tell what is no news.
-    fn is_published(&self, document: &[u8]) -> bool {
-        let Some(fetching) = &self.fetching else { return false };
-        let Ok(Some((bytes, _))) = host::shared_data(&fetching.keys.policy) else { return false };
-        let published = Published::read(bytes).filter(|published| published.document == document);
+    /// Whether `document`, which came without an ETag, was read before: its bytes tell.
+    fn is_no_news(&self, document: &[u8]) -> bool {
+        if self.update.is_refused() {
+            return self.update.is_refused_document(document);
+        }
         let in_force = self.update.policy().map(|policy| policy.revision);
-        !self.update.is_refused() && published.is_some_and(|it| Some(it.stamp.revision) == in_force)
+        let published = self.fetching.as_ref().and_then(Fetching::published);
+        published.is_some_and(|it| it.document == document && Some(it.stamp.revision) == in_force)
     }
 
     /// Ticks often while there is something to load.
     fn set_tick(&mut self) {
-        let Some(fetching) = &mut self.fetching else { return };
-        let tick_ms = if self.update.is_loading() { LOADING_TICK_MS } else { TICK_MS };
-        if fetching.tick_ms != tick_ms && host::set_tick_period(tick_ms).is_ok() {
-            fetching.tick_ms = tick_ms;
-        }
-    }
-}
-
-impl Fetching {
-    fn new(source: Source, configuration: &Configuration, text: &[u8]) -> Fetching {
-        let mut hasher = FnvHasher::default();
-        hasher.write(text);
-        let holder = Holder { id: random(), configuration: hasher.finish(), born_ms: now_ms() };
-        Fetching {
-            polling: Polling::new(&source),
-            keys: SharedKeys::new(&source, configuration),
-            source,
-            holder,
-            holds_lease: false,
-            call: None,
-            stamp: None,
-            tick_ms: 0,
-        }
-    }
-
-    /// Renews the lease, or takes it over if it is free; whether this root context holds it.
-    fn claim(&self, now_ms: i64) -> bool {
-        let key = &self.keys.lease;
-        let Ok(mut found) = host::shared_data(key) else { return false };
-        if let Claim::Seed(seed) = self.holder.claim(found.as_ref().map(|(bytes, _)| &**bytes), now_ms) {
-            if host::set_shared_data(key, &seed, 0).is_err() {
-                return false;
-            }
-            found = host::shared_data(key).unwrap_or_default();
-        }
-        let Some((bytes, version)) = found else { return false };
-        match self.holder.claim(Some(&bytes), now_ms) {
-            Claim::Write(lease) => host::set_shared_data(key, &lease, version) == Ok(true),
-            Claim::Seed(_) | Claim::Leave => false,
-        }
-    }
-}
-
-impl SharedKeys {
-    fn new(source: &Source, configuration: &Configuration) -> SharedKeys {
-        let mut hasher = FnvHasher::default();
-        for part in [&source.cluster, &source.authority, &source.path] {
-            hasher.write(part.as_bytes());
-            // None of them holds a NUL.
-            hasher.write_u8(0);
-        }
-        hasher.write_u8(u8::from(configuration.verify));
-        let place = format!("mulkko/1/{}/{:016x}", configuration.name, hasher.finish());
-        SharedKeys {
-            policy: format!("{place}/policy"),
-            stamp: format!("{place}/stamp"),
-            lease: format!("{place}/lease"),
+        if let Some(fetching) = &mut self.fetching {
+            fetching.set_tick(if self.update.is_loading() { LOADING_TICK_MS } else { TICK_MS });
         }
     }
 }

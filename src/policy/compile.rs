@@ -1,23 +1,20 @@
-//! Makes a policy from a document, a piece at a time: [`Loading`].
+//! Compiles the pieces of a document, one by one, into a policy.
 
 use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
 use crate::bucket::{Seed, Threshold};
-use crate::finding::{Finding, Findings, Path, Problem};
+use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
 use crate::logic::Compiler;
 use crate::policy::names::check_name;
-use crate::policy::outline::{Item, MAX_BYTES, Member, Outline};
+use crate::policy::plan::{Piecework, What};
 use crate::policy::rollout::{self, Surroundings};
 use crate::policy::shape::Piece;
 use crate::policy::strategy::percent_at;
 use crate::policy::{Clusters, Holdout, KeyId, NameMap, Policy, RolloutId, keys};
 use crate::wire;
-
-/// The most rollouts that a policy may have.
-pub const MAX_ROLLOUTS: usize = 20_000;
 
 /// The only format there is.
 const API_VERSION: &str = "mulkko/v1";
@@ -25,146 +22,11 @@ const API_VERSION: &str = "mulkko/v1";
 /// What an attribute must not be called, nor anything below it: conditions see something else there.
 const NOT_ATTRIBUTES: [&str; 5] = ["request", "client", "node", "targetingKey", "$flagd"];
 
-/// A policy in the making.
-///
-/// Each [`step`](Loading::step) reads one piece of the document (a rollout, a cohort, a flag), so that a plugin can
-/// spread a large policy over many ticks. A step that finds something goes on all the same: who wants the first finding
-/// only stops stepping.
-#[derive(Debug)]
-pub struct Loading {
-    document: Vec<u8>,
-    progress: Progress,
-    work: Work,
-}
-
-#[derive(Debug)]
-enum Progress {
-    /// The document is being cut.
-    Outline(Outline),
-    /// Its pieces are being read, in this order; the number is the next.
-    Pieces(Vec<Piecework>, usize),
-    /// All is read.
-    Done,
-}
-
-/// One piece, and what it is.
-#[derive(Debug)]
-struct Piecework {
-    what: What,
-    name: Box<str>,
-    at: usize,
-    end: usize,
-    /// Which of its container's items it is.
-    item: usize,
-}
-
-/// The members of a document, and the brackets in which their items stand.
-const MEMBERS: [(&str, What, &str); 15] = [
-    ("apiVersion", What::ApiVersion, ""),
-    ("name", What::Name, ""),
-    ("revision", What::Revision, ""),
-    ("flagKey", What::FlagKey, ""),
-    ("keys", What::Key, "{"),
-    ("attributes", What::Attribute, "{"),
-    ("cohorts", What::Cohort, "{"),
-    ("layers", What::Layer, "{"),
-    ("holdouts", What::Holdout, "["),
-    ("rollouts", What::Rollout, "["),
-    ("flags", What::Flag, "{["),
-    ("fractional", What::Fractional, ""),
-    ("$evaluators", What::Evaluator, "{"),
-    ("metadata", What::Metadata, ""),
-    ("$schema", What::Schema, ""),
-];
-
-/// What a piece is. The order is that in which pieces are read: names are defined before they are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    ApiVersion,
-    Name,
-    Revision,
-    Schema,
-    Metadata,
-    Fractional,
-    Key,
-    FlagKey,
-    Attribute,
-    Evaluator,
-    Cohort,
-    Layer,
-    Holdout,
-    Rollout,
-    Flag,
-}
-
-impl Loading {
-    /// Starts on `document`, which may route to `clusters`.
-    #[must_use]
-    pub fn new(document: Vec<u8>, clusters: Clusters) -> Loading {
-        let mut work = Work { clusters, ..Work::default() };
-        let mut progress = Progress::Outline(Outline::default());
-        if document.len() > MAX_BYTES {
-            work.findings.report(&Path::Root, Problem::over_limit("bytes", MAX_BYTES, document.len()));
-            progress = Progress::Done;
-        }
-        work.policy.keys.push(keys::request());
-        work.keys.insert("request".into(), KeyId::REQUEST);
-        Loading { document, progress, work }
-    }
-
-    /// Reads one more piece; `false` when there is no more.
-    pub fn step(&mut self) -> bool {
-        match &mut self.progress {
-            Progress::Outline(outline) => {
-                if !outline.step(&self.document, &mut self.work.findings) {
-                    let members = std::mem::take(outline).into_members();
-                    self.progress = self.work.plan(&self.document, members);
-                }
-                true
-            }
-            Progress::Pieces(pieces, next) => {
-                let Some(piece) = pieces.get(*next) else {
-                    self.work.close();
-                    self.progress = Progress::Done;
-                    return false;
-                };
-                *next += 1;
-                self.work.read(&self.document, piece);
-                true
-            }
-            Progress::Done => false,
-        }
-    }
-
-    /// Whether something was found already, so that the document will be refused.
-    #[must_use]
-    pub fn is_refused(&self) -> bool {
-        !self.work.findings.is_empty()
-    }
-
-    /// The document; there is nothing left to load after it is taken out.
-    #[must_use]
-    pub fn take_document(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.document)
-    }
-
-    /// The policy, once all is read.
-    ///
-    /// # Errors
-    /// What was found, in the order in which it was found; never empty.
-    pub fn finish(self) -> Result<Policy, Vec<Finding>> {
-        match self.work.findings.is_empty() {
-            true => Ok(self.work.policy),
-            false => Err(self.work.findings.into_vec()),
-        }
-    }
-}
-
 /// What has been read so far.
 #[derive(Debug, Default)]
-struct Work {
-    policy: Policy,
-    findings: Findings,
+pub(super) struct Work {
+    pub(super) policy: Policy,
+    pub(super) findings: Findings,
     clusters: Clusters,
     keys: NameMap<KeyId>,
     layers: NameMap<KeyId>,
@@ -182,76 +44,27 @@ struct Work {
 }
 
 impl Work {
-    /// Puts the pieces in the order in which they are read. Reports members that nobody knows or that stand twice.
-    fn plan(&mut self, document: &[u8], members: Vec<Member>) -> Progress {
-        if !self.findings.is_empty() {
-            return Progress::Done;
-        }
-        let mut pieces = Vec::new();
-        let mut known = Vec::new();
-        for member in members {
-            self.plan_member(document, member, &mut known, &mut pieces);
-        }
-        pieces.sort_by_key(|piece| piece.what);
-        Progress::Pieces(pieces, 0)
+    /// Nothing has been read; rollouts may route to `clusters`.
+    pub(super) fn new(clusters: Clusters) -> Work {
+        let mut work = Work { clusters, ..Work::default() };
+        work.policy.keys.push(keys::request());
+        work.keys.insert("request".into(), KeyId::REQUEST);
+        work
     }
 
-    fn plan_member(
-        &mut self,
-        document: &[u8],
-        member: Member,
-        known: &mut Vec<What>,
-        pieces: &mut Vec<Piecework>,
-    ) {
-        let known_as = MEMBERS.iter().find(|(name, ..)| *name == &*member.name);
-        let Some((_, what, brackets)) = known_as.copied() else {
-            let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
-            let expected = format!("one of {}", names.join(", "));
-            let problem = Problem::UnknownMember { expected };
-            return self.findings.report(&Path::Root.field(&member.name), problem);
-        };
-        let place = Path::Root.field(&member.name);
-        if known.contains(&what) {
-            return self.findings.report(&place, Problem::Twice(member.name.to_string()));
-        }
-        known.push(what);
-        if brackets.is_empty() {
-            let (at, end) = (member.value.start, member.value.end);
-            pieces.push(Piecework { what, name: Box::default(), at, end, item: 0 });
-            return;
-        }
-        let open = document.get(member.value.start).map_or(' ', |byte| char::from(*byte));
-        if !brackets.contains(open) {
-            let expected = match brackets {
-                "{" => "an object",
-                "[" => "an array",
-                _ => "an object or an array",
-            };
-            let found = if open == '{' { "an object" } else { "another value" };
-            self.findings.report(&place, Problem::expected(expected, found));
-            return;
-        }
-        if what == What::Rollout && member.items.len() > MAX_ROLLOUTS {
-            self.findings.report(&place, Problem::over_limit("rollouts", MAX_ROLLOUTS, member.items.len()));
-            return;
-        }
-        if what == What::Rollout {
-            // Growing a list of twenty thousand would be a long step.
-            self.policy.rollouts.reserve(member.items.len());
-            self.policy.by_name.reserve(member.items.len());
-            self.policy.index.reserve(member.items.len());
-        }
-        if what == What::Cohort {
-            self.cohorts = member.items.iter().filter_map(|item| item.name.clone()).collect();
-        }
-        for (item, Item { name, value }) in member.items.into_iter().enumerate() {
-            let name = name.unwrap_or_default();
-            pieces.push(Piecework { what, name, at: value.start, end: value.end, item });
-        }
+    /// Takes down what is known before the first piece is read: the names of cohorts, which may be used before they are
+    /// defined, and how many rollouts there are, since growing a list of twenty thousand would be a long step.
+    pub(super) fn begin(&mut self, pieces: &[Piecework]) {
+        let of = |what| pieces.iter().filter(move |piece| piece.what == what);
+        self.cohorts = of(What::Cohort).map(|piece| piece.name.clone()).collect();
+        let rollouts = of(What::Rollout).count();
+        self.policy.rollouts.reserve(rollouts);
+        self.policy.by_name.reserve(rollouts);
+        self.policy.index.reserve(rollouts);
     }
 
     /// Reads one piece.
-    fn read(&mut self, document: &[u8], work: &Piecework) {
+    pub(super) fn read(&mut self, document: &[u8], work: &Piecework) {
         let piece = Piece { document, at: work.at, end: work.end };
         let name = &*work.name;
         let field = |container| Path::Field(&Path::Root, container);
@@ -475,7 +288,7 @@ impl Work {
     }
 
     /// Checks what can be checked only when all is read.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         let Some(logic) = self.logic.take() else { return };
         self.policy.library = logic.close(&mut self.findings).unwrap_or_default();
     }

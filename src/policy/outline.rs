@@ -9,6 +9,8 @@ use crate::finding::{Findings, Path, Problem};
 
 /// The most bytes that a document may have.
 pub const MAX_BYTES: usize = 8 << 20;
+/// The most rollouts that a policy may have, and of flags, cohorts and all else that has names as many.
+pub const MAX_ITEMS: usize = 20_000;
 /// The most containers that may stand in one another, the document itself included.
 pub const MAX_NESTING: u64 = 64;
 
@@ -23,8 +25,10 @@ pub struct Member {
     pub name: Box<str>,
     /// Where its value stands.
     pub value: Range<usize>,
-    /// The value's own members or items, where it is one of the containers.
+    /// The value's own members or items, where it is one of the containers; no more than may be.
     pub items: Vec<Item>,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// An item of a container.
@@ -114,7 +118,7 @@ impl Outline {
         let name = scan.name()?;
         let start = scan.at;
         let container = CONTAINERS.contains(&&*name);
-        let mut member = Member { name, value: start..start, items: Vec::new() };
+        let mut member = Member { name, value: start..start, items: Vec::new(), count: 0 };
         self.state = State::Members(true);
         match scan.peek() {
             Some(open @ (b'{' | b'[')) if container => {
@@ -137,7 +141,11 @@ impl Outline {
             return Ok(());
         }
         let name = if close == b'}' { Some(scan.name()?) } else { None };
-        member.items.push(Item { name, value: scan.value(2)? });
+        let value = scan.value(2)?;
+        member.count += 1;
+        if member.items.len() < MAX_ITEMS {
+            member.items.push(Item { name, value });
+        }
         self.state = State::Items(close, true);
         Ok(())
     }

@@ -1,0 +1,89 @@
+//! The shape of a plugin configuration.
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_json::value::RawValue;
+
+use super::{ObjectOnly, some};
+use crate::json::Json;
+
+objects!(Plugin, PluginSource, Verify, PassKey);
+
+/// The plugin configuration.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Plugin {
+    /// What tells policies of one process apart.
+    #[serde(deserialize_with = "some")]
+    pub name: Option<String>,
+    /// Where policies come from.
+    #[serde(deserialize_with = "some")]
+    pub source: Option<PluginSource>,
+    /// A policy that is in force until the first fetch, or for good.
+    #[serde(deserialize_with = "some")]
+    pub policy: Option<Box<RawValue>>,
+    /// Whether requests are believed.
+    #[serde(deserialize_with = "some")]
+    pub trust: Option<Trust>,
+    /// Where policies may route to.
+    #[serde(deserialize_with = "some")]
+    pub clusters: Option<Vec<String>>,
+    /// Who signs policies.
+    #[serde(deserialize_with = "some")]
+    pub verify: Option<Vec<Verify>>,
+    /// Who signs passes.
+    pub pass_keys: Vec<PassKey>,
+    /// OFREP, by shape only.
+    #[serde(deserialize_with = "some")]
+    pub ofrep: Option<Json>,
+}
+
+/// The config cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
+pub struct PluginSource {
+    /// Envoy's name of it.
+    pub cluster: String,
+    /// The host that is asked for; the cluster's name where absent.
+    #[serde(default, deserialize_with = "some")]
+    pub authority: Option<String>,
+    /// The path of the policy.
+    pub path: String,
+    /// How often it is asked for.
+    #[serde(default, deserialize_with = "some")]
+    pub poll: Option<String>,
+    /// How long the server may wait for news, in whole seconds.
+    #[serde(default, deserialize_with = "some")]
+    pub wait: Option<String>,
+    /// How long an answer may take beyond `wait`.
+    #[serde(default, deserialize_with = "some")]
+    pub timeout: Option<String>,
+}
+
+/// Whether requests are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trust {
+    /// No.
+    Edge,
+    /// Yes.
+    Mesh,
+}
+
+/// A key that signs policies.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct Verify {
+    /// Its name.
+    pub kid: String,
+    /// The public key, in base64url.
+    pub ed25519: String,
+}
+
+/// A key that signs passes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct PassKey {
+    /// The environment variable that holds it.
+    pub env: String,
+}
