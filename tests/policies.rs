@@ -210,38 +210,6 @@ fn what_the_contract_refuses_at_the_edges_is_refused() {
     assert!(taken.is_empty(), "{}", taken.join("\n"));
 }
 
-#[test]
-#[ignore = "flags are taken by their shape, and not compiled yet"]
-fn unknown_names_in_a_flag_are_refused_but_for_evaluators() {
-    for (targeting, default) in
-        [(r#"{"cohort": "nobody"}"#, "on"), ("true", "nobody"), (r#"{"cohort": 5}"#, "on")]
-    {
-        let document = format!(
-            r#"{{"flags": {{"a": {{"state": "ENABLED", "variants": {{"on": 1}}, "defaultVariant": "{default}",
-                "targeting": {targeting}}}}}}}"#
-        );
-        let refusal = parse(document.as_bytes()).unwrap_err();
-        assert!(refusal.starts_with("flags.a."), "{document}: {refusal}");
-    }
-}
-
-#[test]
-#[ignore = "a rollout cannot ask a flag yet"]
-fn only_when_may_ask_a_flag() {
-    let flags = json!({"new-cart": {"state": "ENABLED", "variants": {"on": true}, "defaultVariant": "on"}});
-    let mut document = canary("5");
-    document["flags"] = flags;
-    document["rollouts"][0]["when"] = json!({"flag": "new-cart"});
-    assert_eq!(parse(document.to_string().as_bytes()).err(), None);
-    document["rollouts"][0]["when"] = json!({"flag": "nobody"});
-    assert!(parse(document.to_string().as_bytes()).unwrap_err().starts_with("rollouts[0].when.flag: "));
-    document["rollouts"][0]["when"] = json!(true);
-    document["rollouts"][0]["force"] = json!([{"when": {"flag": "new-cart"}, "variant": "new"}]);
-    assert!(
-        parse(document.to_string().as_bytes()).unwrap_err().starts_with("rollouts[0].force[0].when.flag: ")
-    );
-}
-
 /// The contract's arithmetic a second time.
 mod arithmetic {
     /// The bucket of a key.

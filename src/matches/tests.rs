@@ -1,6 +1,4 @@
 use crate::pattern::Pattern;
-use std::fmt::Write as _;
-use std::time::Instant;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -184,52 +182,6 @@ fn a_policy_has_room_for_half_a_million_pairs() {
     let refusal =
         "rollouts[122]: expected at most 500000 pairs of a hostname and a match up to here, found 503808";
     assert_eq!(insert(&mut index, 122, &many), [refusal]);
-}
-
-/// Prints, and does not judge, what a request costs: `cargo test --release -- --ignored --nocapture cost`.
-#[test]
-#[ignore = "prints times"]
-fn the_cost_of_a_request_does_not_grow_with_rollouts_elsewhere() {
-    let mut report = String::new();
-    for count in [10, 10_000, 20_000] {
-        let mut rollouts: Vec<_> = (0..count).map(unrelated).collect();
-        rollouts.push(rollout(&["long.example.com"], json!([prefix(&format!("{}b", "/a".repeat(30_000)))])));
-        let began = Instant::now();
-        let index = index(&rollouts);
-        writeln!(report, "{count:>6} rollouts: loaded in {:?}", began.elapsed()).unwrap();
-        for (what, host, path, times) in [
-            ("a plain path", "shop-7.example.com", b"/checkout-7/cart/items".to_vec(), 100_000),
-            ("60 kB of slashes", "shop-7.example.com", vec![b'/'; 60_000], 10_000),
-            ("60 kB of segments where prefixes are long", "long.example.com", b"/a".repeat(30_000), 1_000),
-        ] {
-            let request = Request { path, ..request(host, "", &[("x-a", "1")], &[]) };
-            let began = Instant::now();
-            let found = (0..times).fold(0, |sum, _| sum + find(&index, &request).len());
-            writeln!(report, "{:>45}: {:?}, {} found", what, began.elapsed() / times, found / times as usize)
-                .unwrap();
-        }
-    }
-    let text = "a".repeat(4_096);
-    for pattern in [format!("(?:{})*", "a?".repeat(509)), "(?:(?:a?){600})*".to_owned()] {
-        let began = Instant::now();
-        let compiled = Pattern::compile(&pattern, &mut Findings::default()).unwrap();
-        let compiling = began.elapsed();
-        let began = Instant::now();
-        assert!(compiled.is_match(&text));
-        writeln!(report, "a hostile pattern: compiled in {compiling:?}, matched in {:?}", began.elapsed())
-            .unwrap();
-    }
-    println!("{report}");
-}
-
-/// Rollouts on hosts of their own, on paths of a host that all share, and on patterns of that host.
-fn unrelated(number: u32) -> Rollout {
-    let path = format!("/checkout-{number}");
-    match number % 3 {
-        0 => rollout(&[&format!("shop-{number}.example.com")], json!([prefix(&path)])),
-        1 => rollout(&["*.example.com"], json!([prefix(&path), exact(&format!("{path}/cart"))])),
-        _ => rollout(&["*.example.com"], json!([pattern(&format!("{path}/v[0-9]+/.*"))])),
-    }
 }
 
 const A: &str = "x-a=1";
