@@ -38,7 +38,7 @@ pub fn replace(header: Option<&[u8]>, name: &str, value: &str) -> Vec<u8> {
 /// The `set-cookie` that makes a browser keep `name` for `max_age_s` seconds on the whole site, out of reach of its
 /// scripts, and (`secure`) over TLS only.
 ///
-/// `name` has to be a name ([`is_name`]) and `value` text without space, comma, semicolon, quotes and backslash: both
+/// `name` has to be a name ([`is_token`](crate::headers::is_token)) and `value` text without space, comma, semicolon, quotes and backslash: both
 /// stand there as they are.
 #[must_use]
 pub fn set_cookie(name: &str, value: &str, max_age_s: u64, secure: bool) -> String {

@@ -182,9 +182,11 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
             follow(rollout, variant);
         }
     }
-    for (name, value) in headers.iter() {
-        let Some(rollout) = name.strip_prefix(b"x-mulkko-") else { continue };
-        if let (Ok(rollout), Ok(variant)) = (str::from_utf8(rollout), str::from_utf8(value)) {
+    for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"x-mulkko-")) {
+        let Ok(name) = str::from_utf8(name) else { continue };
+        // A header that is repeated names no variant.
+        let value = headers.value(name).unwrap_or_default();
+        if let (Some(rollout), Ok(variant)) = (name.strip_prefix("x-mulkko-"), str::from_utf8(&value)) {
             follow(rollout, variant);
         }
     }

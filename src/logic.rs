@@ -34,7 +34,7 @@
 //! so no evaluation fills the stack (it takes less than 512 KiB). Each has a budget of 100,000 steps, in which texts and lists count by size; one that
 //! uses it up gives null. What an operator makes may nest 64 deep, else likewise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
@@ -49,6 +49,7 @@ mod literals;
 mod networks;
 mod sem_ver;
 mod tree;
+mod unused;
 mod value;
 mod var;
 
@@ -130,7 +131,10 @@ impl Compiler {
     ///
     /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
     pub fn close(self, findings: &mut Findings) -> Option<Library> {
-        let mut sound = true;
+        let used: BTreeSet<usize> =
+            (0..self.evaluators.len()).filter_map(|i| Some(self.wanted.get(i)?.0)).collect();
+        let known = unused::Known { cohorts: &self.names.cohorts, evaluators: &self.names.evaluators };
+        let mut sound = unused::check(&self.evaluator_sources, |i| used.contains(&i), &known, findings);
         Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(|node, fault| {
             let (whose, name) = self.name(node);
             let problem = match fault {

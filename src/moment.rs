@@ -38,7 +38,7 @@ impl Duration {
     }
 }
 
-/// A moment from 1970 to 9999, to the millisecond.
+/// A moment of the years 0 to 9999, to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(i64);
 
@@ -49,7 +49,7 @@ impl Instant {
     ///
     /// # Errors
     /// `expected an instant such as 2026-12-01T09:00:00Z, found 2026-12-01`, and so for a date that no calendar has, a
-    /// space instead of the `T`, and years before 1970 or after 9999 as UTC counts them.
+    /// space instead of the `T`, and years before 0 or after 9999 as UTC counts them.
     pub fn parse(text: &str) -> Result<Instant, Problem> {
         let refused = || Problem::expected("an instant such as 2026-12-01T09:00:00Z", text);
         // The reader takes any byte here, as RFC 3339 lets applications do.
@@ -58,16 +58,18 @@ impl Instant {
         }
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| refused())?;
         let unix_ms = moment.unix_timestamp() * 1_000 + i64::from(moment.millisecond());
-        if (0..END_MS).contains(&unix_ms) { Ok(Instant(unix_ms)) } else { Err(refused()) }
+        if (START_MS..END_MS).contains(&unix_ms) { Ok(Instant(unix_ms)) } else { Err(refused()) }
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z: 0 to 253,402,300,799,999.
+    /// Milliseconds since 1970-01-01T00:00:00Z, negative before it.
     #[must_use]
     pub fn unix_ms(self) -> i64 {
         self.0
     }
 }
 
+/// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write.
+const START_MS: i64 = -62_167_219_200_000;
 /// 10000-01-01T00:00:00Z, the first moment that RFC 3339 cannot write.
 const END_MS: i64 = 253_402_300_800_000;
 
@@ -149,6 +151,8 @@ mod tests {
     fn instants_are_read_with_their_offset() {
         for (text, unix_ms) in [
             ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59.999Z", -1),
+            ("0000-01-01T00:00:00Z", -62_167_219_200_000),
             ("1970-01-01T00:00:00.0019999Z", 1),
             ("1970-01-01T01:00:00+01:00", 0),
             ("1969-12-31T19:00:00-05:00", 0),
@@ -183,8 +187,7 @@ mod tests {
             "2026-12-01T09:00:60Z",
             "2026-02-29T00:00:00Z",
             "2026-13-01T00:00:00Z",
-            "1969-12-31T23:59:59.999Z",
-            "1970-01-01T00:00:00+00:01",
+            "0000-01-01T00:00:00+00:01",
             "9999-12-31T23:59:59-00:01",
             "12026-12-01T09:00:00Z",
             "-2026-12-01T09:00:00Z",

@@ -3,7 +3,7 @@
 use super::coerce::number_text;
 use super::compile::{At, Expressions, Scope, operands_of};
 use super::library::Use;
-use super::networks::{Networks, parse_address, parse_network};
+use super::networks::{Networks, parse_network};
 use super::sem_ver::{Comparison, Version};
 use super::tree::{Binary, Expr, Given, SemVer};
 use crate::finding::{Path, Problem};
@@ -62,13 +62,7 @@ impl Expressions<'_> {
         let [address, networks] = self.written(operands, "an address and its networks", at)?;
         let networks = self.networks(networks, &at.path.item(1));
         let path = at.path.item(0);
-        let address = match address {
-            Json::Text(text) if parse_address(text).is_none() => {
-                self.refuse(&path, Problem::expected("an IP address", text))
-            }
-            Json::Text(_) | Json::Object(_) => self.expression(address, at.path(&path)),
-            _ => self.refuse(&path, Problem::expected("an IP address", address.kind())),
-        };
+        let address = self.expression(address, at.path(&path));
         Some(Expr::InNetworks(address?.into(), networks?))
     }
 
@@ -102,11 +96,7 @@ impl Expressions<'_> {
             _ => self.refuse(&path, Problem::expected("a regular expression", pattern.kind())),
         };
         let path = at.path.item(0);
-        let text = if may_be_text(text) {
-            self.expression(text, at.path(&path))
-        } else {
-            self.refuse(&path, Problem::expected("a text", text.kind()))
-        };
+        let text = self.expression(text, at.path(&path));
         Some(Expr::Matches(text?.into(), pattern?))
     }
 

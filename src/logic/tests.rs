@@ -256,6 +256,9 @@ fn operators_do_what_their_documentation_says() {
         (r#"{"cidr": ["::ffff:10.1.2.3", "10.1.2.99/24"]}"#, "true"),
         (r#"{"cidr": [{"var": "text"}, "10.0.0.0/8"]}"#, "null"),
         (r#"{"cidr": [{"var": "none"}, "10.0.0.0/8"]}"#, "null"),
+        (r#"{"cidr": ["1.2.3", "10.0.0.0/8"]}"#, "null"),
+        (r#"{"cidr": [1, "10.0.0.0/8"]}"#, "null"),
+        (r#"{"matches": [1, "a"]}"#, "null"),
         // Lists.
         (r#"{"map": [[1, 2], {"var": "region"}]}"#, "[null, null]"),
         (r#"{"map": [[[1, 2], [3]], {"map": [{"var": ""}, {"+": [{"var": ""}, 1]}]}]}"#, "[[2, 3], [4]]"),
@@ -343,8 +346,6 @@ fn refusals_name_the_place_and_the_problem() {
         (r#"{"sem_ver": [null, "=", "2"]}"#, "when.sem_ver[0]: expected a version, found null"),
         (r#"{"sem_ver": [1.5e300, "=", "2"]}"#, "when.sem_ver[0]: expected a version, found 1.5e+300"),
         (r#"{"sem_ver": [{"var": "v"}, "="]}"#, "when.sem_ver: expected 3 operands, found 2"),
-        (r#"{"cidr": ["1.2.3", "10.0.0.0/8"]}"#, "when.cidr[0]: expected an IP address, found 1.2.3"),
-        (r#"{"cidr": [1, "10.0.0.0/8"]}"#, "when.cidr[0]: expected an IP address, found a number"),
         (
             r#"{"cidr": [{"var": "client.ip"}, "10.0.0.0/33"]}"#,
             "when.cidr[1]: expected a network, found 10.0.0.0/33",
@@ -358,7 +359,6 @@ fn refusals_name_the_place_and_the_problem() {
             r#"{"matches": [{"var": "a"}, {"var": "b"}]}"#,
             "when.matches[1]: expected a regular expression, found an object",
         ),
-        (r#"{"matches": [1, "a"]}"#, "when.matches[0]: expected a text, found a number"),
         (r#"{"matches": ["a"]}"#, "when.matches: expected a text and a pattern, found 1"),
     ] {
         let found = compile("{}", rule).err().unwrap_or_else(|| panic!("{rule} is taken"));

@@ -285,11 +285,20 @@ impl Work {
         if self.flags.insert(key.into(), ()).is_some() {
             self.findings.report(&place, Problem::Twice(key.to_owned()));
         }
+        let mut variants: NameMap<()> = NameMap::default();
+        for (name, _) in &flag.variants.0 {
+            if variants.insert(name.clone(), ()).is_some() {
+                let variants = place.field("variants");
+                self.findings.report(&variants.field(name), Problem::Twice(name.to_string()));
+            }
+        }
     }
 
     /// Checks what can be checked only when all is read.
     pub(super) fn close(&mut self) {
-        let Some(logic) = self.logic.take() else { return };
+        let Work { logic, attribute_names, evaluators, cohorts, .. } = self;
+        Work::logic(logic, attribute_names, evaluators, cohorts);
+        let Some(logic) = logic.take() else { return };
         self.policy.library = logic.close(&mut self.findings).unwrap_or_default();
     }
 }

@@ -110,6 +110,10 @@ fn plan_member(
         return;
     }
     for (item, Item { name, value }) in member.items.into_iter().enumerate() {
+        if name.as_deref() == Some("") {
+            findings.report(&place.field(""), Problem::expected("a name", ""));
+            continue;
+        }
         let name = name.unwrap_or_default();
         pieces.push(Piecework { what, name, at: value.start, end: value.end, item });
     }
