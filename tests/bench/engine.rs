@@ -54,22 +54,27 @@ fn document(rollouts: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The median time of `runs` calls.
-fn median(runs: usize, mut call: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            call();
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[runs / 2]
+/// The mean time of so many calls.
+fn time(calls: u32, mut call: impl FnMut()) -> Duration {
+    let start = Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    start.elapsed() / calls
 }
 
-fn bench_decide(rollouts: usize) {
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// What a request costs under policies of different sizes, measured in turn so that a slow moment slows all of them.
+fn bench_decide(sizes: &[usize]) {
     const CALLS: u32 = 1_000;
-    let policy = Policy::parse(&document(rollouts), &Clusters::default()).expect("a policy");
+    let policies: Vec<Policy> = sizes
+        .iter()
+        .map(|size| Policy::parse(&document(*size), &Clusters::default()).expect("a policy"))
+        .collect();
     let headers = Headers::new(vec![
         (b":authority", b"host-0.example.com"),
         (b":path", b"/service-0/cart?item=7"),
@@ -84,28 +89,29 @@ fn bench_decide(rollouts: usize) {
     let (passes, node) = (Passes::default(), Node::default());
     let request =
         Request { headers: &headers, passes: &passes, trust: Trust::Edge, node: &node, proxy: &Still };
-    assert_eq!(decide(&policy, request).list.len(), 1, "one rollout applies");
-    let deciding = median(101, || {
-        for _ in 0..CALLS {
-            black_box(decide(black_box(&policy), request));
+    let mut times = vec![(Vec::new(), Vec::new()); sizes.len()];
+    for _ in 0..101 {
+        for (policy, (deciding, all)) in policies.iter().zip(&mut times) {
+            assert_eq!(decide(policy, request).list.len(), 1, "one rollout applies");
+            deciding.push(time(CALLS, || {
+                black_box(decide(black_box(policy), request));
+            }));
+            all.push(time(CALLS, || {
+                let decisions = decide(black_box(policy), request);
+                black_box(effects(Some(policy), &decisions, &request));
+            }));
         }
-    });
-    let all = median(101, || {
-        for _ in 0..CALLS {
-            let decisions = decide(black_box(&policy), request);
-            black_box(effects(Some(&policy), &decisions, &request));
-        }
-    });
-    println!(
-        "{rollouts:>6} rollouts: decide {:>6.0} ns, with effects {:>6.0} ns",
-        deciding.as_secs_f64() * 1e9 / f64::from(CALLS),
-        all.as_secs_f64() * 1e9 / f64::from(CALLS),
-    );
+    }
+    for (size, (deciding, all)) in sizes.iter().zip(times) {
+        let [deciding, all] = [deciding, all].map(|times| median(times).as_secs_f64() * 1e9);
+        println!("{size:>6} rollouts: decide {deciding:>6.0} ns, with effects {all:>6.0} ns");
+    }
 }
 
 fn bench_loading(rollouts: usize) {
     let document = document(rollouts);
-    let whole = median(5, || drop(black_box(Policy::parse(&document, &Clusters::default()))));
+    let parse = || drop(black_box(Policy::parse(&document, &Clusters::default())));
+    let whole = median((0..5).map(|_| time(1, parse)).collect());
     let (mut loading, mut longest) = (Loading::new(document.clone(), Clusters::default()), Duration::ZERO);
     loop {
         let start = Instant::now();
@@ -128,9 +134,7 @@ fn bench_loading(rollouts: usize) {
 }
 
 fn main() {
-    for rollouts in [1, 10, 100, 10_000] {
-        bench_decide(rollouts);
-    }
+    bench_decide(&[1, 10, 100, 10_000]);
     for rollouts in [1, 100, 10_000, 20_000] {
         bench_loading(rollouts);
     }
