@@ -52,6 +52,10 @@ def test_a_bad_plugin_configuration_is_taken_by_envoy_and_told_by_the_gauge(set_
     assert stage.change_listener(lambda bootstrap: change(bootstrap, nonsense=1)), "on_configure never fails"
     stage.wait_for_all_workers(lambda echo: echo.starting("x-mulkko-") == {}, headers=[user(1)])
     assert stage.metric("policy_refused", policy="default") == 1
+    # Mended, and the bad one's listener drained: nobody is to be woken any more.
+    assert stage.change_listener(mend)
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    stage.wait_for_metric("policy_refused", 0, seconds=10, policy="default")
 
 
 def test_two_configurations_in_one_process_do_not_see_each_other(set_stage):
@@ -84,6 +88,11 @@ def test_two_configurations_in_one_process_do_not_see_each_other(set_stage):
     stage.push(canary(140), "/policies/other.json")
     stage.wait_for_metric("policy_refused", 1, policy="other")
     assert stage.metric("policy_refused", policy="shop") == 0
+
+
+def mend(bootstrap):
+    """Takes what makes no sense out of the plugin's configuration."""
+    bootstrap.plugin = {key: value for key, value in bootstrap.plugin.items() if key != "nonsense"}
 
 
 def change(bootstrap, **members):
