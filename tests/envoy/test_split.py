@@ -56,6 +56,18 @@ def test_every_key_is_where_the_arithmetic_puts_it_and_a_growing_canary_loses_no
     assert len(seen) > len(KEYS) * 0.45
 
 
+@pytest.mark.parametrize(("hours_ago", "percent"), [(0.5, "1"), (1.5, "25"), (2.5, "5")])
+def test_a_canary_goes_by_the_clock(set_stage, hours_ago, percent):
+    policy = canary(0)
+    steps = [{"percent": 1, "hold": "1h"}, {"percent": 25, "hold": "60m"}, {"percent": 5}]
+    strategy = {"variant": "canary", "start": instant(-hours_ago * 3600), "steps": steps}
+    policy["rollouts"][0]["strategy"]["canary"] = strategy
+    stage = set_stage(policy=policy)
+    stage.wait_for_all_workers(in_force(1), headers=[user(0)])
+    expected = ["checkout-v2" if in_first(percent, "checkout-v2", f"user-{key}") else "checkout-v1" for key in KEYS]
+    assert upstreams(stage) == expected
+
+
 def test_a_user_keeps_the_variant_across_workers_and_restarts(set_stage):
     stage = set_stage(policy=canary(25))
     users = range(100)
