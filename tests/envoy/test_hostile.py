@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+from documents import canary, user
 from stage import in_force, load_policy, marked
 
 MANY = [(f"x-h-{i}", "v") for i in range(150)]
@@ -89,3 +90,19 @@ def test_clients_that_leave_early_harm_nobody(set_stage):
             )
     stage.wait_for_all_workers(in_force(1))
     assert stage.stats("wasm.envoy.wasm.runtime.v8.created") == vms
+
+
+def test_the_deepest_conditions_fit_the_stack_of_a_worker(set_stage):
+    policy = canary(100)
+    # 190 cohorts that name one another, below loops and negations as deep as a document nests: near the limit of 256.
+    policy["cohorts"] = {f"c{i}": {"cohort": f"c{i + 1}"} for i in range(190)} | {"c190": True}
+    loops, negations = {"cohort": "c0"}, {"cohort": "deep"}
+    for _ in range(28):
+        loops, negations = {"map": [[1], loops]}, {"!": [negations]}
+    policy["cohorts"]["deep"] = loops
+    policy["rollouts"][0]["when"] = negations
+    stage = set_stage(policy=policy)
+    vms = stage.stats("wasm.envoy.wasm.runtime.v8.created")
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
+    assert stage.stats("wasm.envoy.wasm.runtime.v8.created") == vms, "no VM had to be made anew"
