@@ -6,6 +6,7 @@ mod polling;
 mod published;
 mod retired;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::configuration::Source;
@@ -97,8 +98,8 @@ impl Update {
         &'u self,
         source: &Source,
         node: Option<&'u str>,
-    ) -> Vec<(&'static str, std::borrow::Cow<'u, str>)> {
-        let mut headers: Vec<(&'static str, std::borrow::Cow<'u, str>)> = Vec::new();
+    ) -> Vec<(&'static str, Cow<'u, str>)> {
+        let mut headers: Vec<(&'static str, Cow<'u, str>)> = Vec::new();
         let revision = self.policy.as_ref().map(|policy| policy.revision.to_string());
         headers.extend(self.etag.as_deref().map(|etag| ("if-none-match", etag.into())));
         headers.extend((source.wait_s > 0).then(|| ("prefer", format!("wait={}", source.wait_s).into())));

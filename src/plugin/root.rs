@@ -290,6 +290,11 @@ impl Root {
             Some(b"200") => {}
             _ => return News::Failed,
         }
+        if self.update.is_loading() {
+            // Another root context has taken the lease over meanwhile, and published. This document is left unread, so
+            // that the published one is not lost for it; whoever holds the lease asks again.
+            return News::Failed;
+        }
         let etag = header(b"etag").and_then(etag_text);
         let is_new = etag.is_some() && etag.as_deref() != self.update.etag();
         if etag.is_some() && !is_new {
