@@ -43,7 +43,7 @@ impl Seed {
 
 /// MurmurHash3's finaliser of 64 bits: every bit of `h` reaches every bit of the result, which FNV-1a alone does not do
 /// for the last bytes of a key.
-fn fmix64(mut h: u64) -> u64 {
+pub(crate) fn fmix64(mut h: u64) -> u64 {
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^= h >> 33;

@@ -5,12 +5,16 @@ use std::rc::Rc;
 use crate::decide::Trust;
 use crate::finding::{Finding, Findings, Path, Problem};
 use crate::moment::Duration;
+use crate::ofrep::Ofrep;
 use crate::policy::shape::Piece;
 use crate::policy::{Clusters, Policy, check_name};
 use crate::wire;
 
 /// The longest that any of the durations may be, in milliseconds: a day.
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// The most that `ofrep.maxBodyBytes` may be: what Envoy buffers unless it is told otherwise.
+const MOST_BODY_BYTES: usize = 1 << 20;
 
 /// What the plugin is told by the listener that it runs in.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Configuration {
     pub verify: bool,
     /// The environment variables that hold the keys of passes.
     pub pass_keys: Vec<Box<str>>,
+    /// How OFREP is answered, if it is.
+    pub ofrep: Option<Ofrep>,
 }
 
 /// The config cluster, and how it is asked.
@@ -59,6 +65,7 @@ impl Default for Configuration {
             clusters: Clusters::default(),
             verify: false,
             pass_keys: Vec::new(),
+            ofrep: None,
         }
     }
 }
@@ -87,8 +94,8 @@ fn compile(wire: &wire::Plugin, findings: &mut Findings) -> Option<Configuration
         check_name(name, &Path::Root.field("name"), findings);
         configuration.name = name.as_str().into();
     }
-    if wire.ofrep.is_some() {
-        findings.report(&Path::Root.field("ofrep"), Problem::NotSupportedYet);
+    if let Some(wire) = &wire.ofrep {
+        configuration.ofrep = Some(ofrep(wire, &Path::Root.field("ofrep"), findings));
     }
     if wire.trust == Some(wire::Trust::Mesh) {
         configuration.trust = Trust::Mesh;
@@ -139,6 +146,48 @@ fn source(source: &wire::PluginSource, place: &Path<'_>, findings: &mut Findings
         wait_s: wait_ms / 1_000,
         timeout_ms: timeout_ms?,
     })
+}
+
+fn ofrep(ofrep: &wire::Ofrep, place: &Path<'_>, findings: &mut Findings) -> Ofrep {
+    // No query, no fragment, nothing to decode: what Envoy matches routes with.
+    let is_path = |text: &str| {
+        text.starts_with('/')
+            && !text.ends_with('/')
+            && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#%".contains(&b))
+    };
+    if !is_path(&ofrep.prefix) {
+        let expected = "a path that starts with `/`, without `/` at its end";
+        let problem = Problem::expected(expected, format_args!("\"{}\"", ofrep.prefix));
+        findings.report(&place.field("prefix"), problem);
+    }
+    let at = place.field("allowOrigins");
+    for (i, origin) in ofrep.allow_origins.iter().enumerate() {
+        if !is_origin(origin) {
+            let problem =
+                Problem::expected("an origin (`https://shop.example.com`)", format_args!("\"{origin}\""));
+            findings.report(&at.item(i), problem);
+        }
+    }
+    let max_body_bytes = ofrep.max_body_bytes.unwrap_or(64 << 10);
+    if !(1..=MOST_BODY_BYTES).contains(&max_body_bytes) {
+        let problem = Problem::expected("1 to 1048576", max_body_bytes);
+        findings.report(&place.field("maxBodyBytes"), problem);
+    }
+    Ofrep {
+        prefix: ofrep.prefix.as_str().into(),
+        bearer: ofrep.bearer.as_ref().map(|bearer| bearer.env.as_str().into()),
+        allow_origins: ofrep.allow_origins.iter().map(|origin| origin.as_str().into()).collect(),
+        max_body_bytes,
+    }
+}
+
+/// Whether `text` is an origin as browsers send it: scheme, host in lower case, port if it is not the scheme's own.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+    let is_host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b);
+    is_scheme && !host.is_empty() && host.bytes().all(is_host)
 }
 
 /// A duration in milliseconds, from `least_ms` to a day.
@@ -200,7 +249,23 @@ mod tests {
             ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
-            (r#"{"ofrep": {"prefix": "/ofrep/v1"}}"#, "ofrep: not supported yet"),
+            (r#"{"ofrep": {}}"#, "ofrep: missing member `prefix`"),
+            (
+                r#"{"ofrep": {"prefix": "/ofrep/v1/"}}"#,
+                "ofrep.prefix: expected a path that starts with `/`, without `/` at its end, found \"/ofrep/v1/\"",
+            ),
+            (
+                r#"{"ofrep": {"prefix": "/o", "bearer": "secret"}}"#,
+                "ofrep.bearer: expected an object, found \"secret\"",
+            ),
+            (
+                r#"{"ofrep": {"prefix": "/o", "allowOrigins": ["https://a.example.com", "*"]}}"#,
+                "ofrep.allowOrigins[1]: expected an origin (`https://shop.example.com`), found \"*\"",
+            ),
+            (
+                r#"{"ofrep": {"prefix": "/o", "maxBodyBytes": 0}}"#,
+                "ofrep.maxBodyBytes: expected 1 to 1048576, found 0",
+            ),
             (r#"{"source": {"cluster": "c"}}"#, "source: missing member `path`"),
             (
                 r#"{"source": {"cluster": "c", "path": "x"}}"#,

@@ -9,10 +9,11 @@ use std::fmt;
 
 use crate::baggage;
 use crate::bucket::Bucket;
+use crate::flag::{FlagId, Resolution};
 use crate::headers::Headers;
-use crate::logic::Condition;
+use crate::logic::{Condition, FlagSlot};
 use crate::pass::{Forced, Passes};
-use crate::policy::{Policy, Rollout, RolloutId, TargetingKey};
+use crate::policy::{Policy, Rollout, RolloutId};
 use crate::schedule::{Split, VariantId};
 
 pub use values::{Minted, Values};
@@ -141,6 +142,8 @@ pub struct Decision {
 pub struct Decisions {
     /// One for each rollout that applies, in order of precedence, then those that are handed on.
     pub list: Vec<Decision>,
+    /// What the exported flags resolve to, in document order.
+    pub flags: Vec<(FlagId, Resolution)>,
     /// The ids that were drawn, each to be kept in a cookie.
     pub minted: Vec<Minted>,
     /// How many passes ask for a variant that their rollout lacks.
@@ -156,8 +159,16 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
         Trust::Mesh => followed(policy, request.headers),
     };
     let list = Deciding { policy, values: &values, followed: &followed }.all();
+    let flags = exported(policy, &values);
     let passes_refused = request.passes.forced().filter(|forced| asks_in_vain(policy, forced)).count();
-    Decisions { list, minted: values.into_minted(), passes_refused }
+    Decisions { list, flags, minted: values.into_minted(), passes_refused }
+}
+
+/// The flags that every request carries upstream.
+fn exported(policy: &Policy, values: &Values<'_>) -> Vec<(FlagId, Resolution)> {
+    let needed = policy.needed_flags.iter().enumerate();
+    let exported = needed.filter(|(_, id)| policy.flag(**id).is_some_and(|flag| flag.exported));
+    exported.filter_map(|(slot, id)| Some((*id, values.flag(FlagSlot(slot))?.1))).collect()
 }
 
 /// Whether a pass is for a variant that its rollout lacks; of a rollout that is not here another hop may know.
@@ -257,7 +268,7 @@ impl Deciding<'_, '_> {
         if let Split::Whole(variant) = split {
             return (variant, Reason::Static, None);
         }
-        let Some(key) = self.key_to_hash(rollout) else { return default(Reason::Default) };
+        let Some(key) = self.values.key_to_hash(rollout.key) else { return default(Reason::Default) };
         let bucket = rollout.seed.bucket(key);
         (split.variant(bucket), Reason::Split, Some(bucket))
     }
@@ -292,13 +303,5 @@ impl Deciding<'_, '_> {
                 bucket.is_below(slice.to) && !bucket.is_below(slice.from)
             })
         })
-    }
-
-    fn key_to_hash(&self, rollout: &Rollout) -> Option<&[u8]> {
-        match rollout.key {
-            TargetingKey::None => None,
-            TargetingKey::Key(id) => self.values.key_or_mint(id),
-            TargetingKey::Node => self.values.node_id(),
-        }
     }
 }

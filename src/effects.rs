@@ -8,9 +8,9 @@ use std::fmt::Write;
 
 use crate::baggage::{self, Header, Strip};
 use crate::cookie;
-use crate::decide::{Decisions, Request, Trust};
+use crate::decide::{Decisions, Minted, Request, Trust};
 use crate::headers::Headers;
-use crate::policy::{Policy, Variant};
+use crate::policy::{Mint, Policy, Variant};
 
 /// Prefix of the headers that are the proxy's own.
 const OWN: &[u8] = b"x-mulkko-";
@@ -20,6 +20,8 @@ const CLUSTER: &str = "x-mulkko-cluster";
 const MIRROR: &str = "x-mulkko-mirror";
 /// The passes.
 const PASS: &str = "x-mulkko-pass";
+/// The exported flags.
+const FLAGS: &str = "x-mulkko-flags";
 
 /// One change to the request's headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,7 @@ pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &
     let mut members = Vec::new();
     if let Some(policy) = policy {
         writing.decisions(policy, decisions, &mut effects.states, &mut members);
+        writing.flags(policy, decisions);
         effects.response.cookies = writing.cookies(policy, decisions);
     }
     effects.baggage_members_dropped = writing.baggage(&members);
@@ -105,21 +108,35 @@ impl<'a> Writing<'a> {
         self.set.append(&mut of_variants);
     }
 
+    /// The exported flags. Where none of them has a value, what an earlier hop says of its own does not stay either.
+    fn flags(&mut self, policy: &'a Policy, decisions: &Decisions) {
+        let members = decisions.flags.iter().filter_map(|(flag, resolution)| {
+            let variant = policy.flag(*flag)?.variant(resolution.variant?)?;
+            Some(variant.member.as_bytes())
+        });
+        let mut value = Vec::new();
+        for member in members {
+            if !value.is_empty() {
+                value.extend_from_slice(b", ");
+            }
+            value.extend_from_slice(member);
+        }
+        if !value.is_empty() {
+            self.set.push((FLAGS, Cow::Owned(value)));
+        } else if !decisions.flags.is_empty() && self.request.headers.count(FLAGS) > 0 {
+            self.removed.push(FLAGS.as_bytes());
+        }
+    }
+
     /// The request's `cookie` with the minted ids, and what the browser is to keep.
     fn cookies(&mut self, policy: &'a Policy, decisions: &Decisions) -> Vec<String> {
         let mut header = None;
-        let mut kept = Vec::new();
-        let secure = self.request.headers.value(":scheme").is_some_and(|scheme| &*scheme == b"https");
-        for minted in &decisions.minted {
-            let Some(mint) = policy.keys.get(minted.key.0).and_then(|key| key.mint.as_ref()) else {
-                continue;
-            };
+        for (mint, minted) in minted_ids(policy, &decisions.minted) {
             let before = header.take().or_else(|| self.request.headers.value("cookie").map(Cow::into_owned));
             header = Some(cookie::replace(before.as_deref(), &mint.cookie, &minted.id));
-            kept.push(cookie::set_cookie(&mint.cookie, &minted.id, mint.max_age_s, secure));
         }
         self.set.extend(header.map(|header| ("cookie", Cow::Owned(header))));
-        kept
+        set_cookies(policy, &decisions.minted, self.request.headers)
     }
 
     /// `baggage` with a member for each decision; how many it had no room for.
@@ -160,6 +177,19 @@ impl<'a> Writing<'a> {
         }
         edits
     }
+}
+
+/// The values of `set-cookie` that keep ids which were drawn for a request.
+#[must_use]
+pub fn set_cookies(policy: &Policy, minted: &[Minted], headers: &Headers<'_>) -> Vec<String> {
+    let is_secure = || headers.value(":scheme").is_some_and(|scheme| &*scheme == b"https");
+    let cookies = minted_ids(policy, minted)
+        .map(|(mint, minted)| cookie::set_cookie(&mint.cookie, &minted.id, mint.max_age_s, is_secure()));
+    cookies.collect()
+}
+
+fn minted_ids<'m>(policy: &'m Policy, minted: &'m [Minted]) -> impl Iterator<Item = (&'m Mint, &'m Minted)> {
+    minted.iter().filter_map(|minted| Some((policy.keys.get(minted.key.0)?.mint.as_ref()?, minted)))
 }
 
 /// The names of the headers (or trailers) that must not come from where the request came from.

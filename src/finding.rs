@@ -194,7 +194,11 @@ impl Findings {
         if self.found.len() >= MOST {
             return;
         }
-        self.found.push(Finding { place: place.to_string(), problem });
+        let finding = Finding { place: place.to_string(), problem };
+        // What is compiled in several ways is wrong in all of them, and told once.
+        if !self.found.contains(&finding) {
+            self.found.push(finding);
+        }
     }
 
     /// The value, or what is wrong with it reported at `place`.

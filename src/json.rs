@@ -40,6 +40,30 @@ impl Json {
     }
 }
 
+/// JSON without the spaces and line ends between its parts; everything else stays as it is written.
+#[must_use]
+pub fn compact(json: &str) -> Box<str> {
+    let mut in_text = false;
+    let mut is_escaped = false;
+    let keep = |c: &char| {
+        if in_text {
+            in_text = is_escaped || *c != '"';
+            is_escaped = !is_escaped && *c == '\\';
+            return true;
+        }
+        in_text = *c == '"';
+        !c.is_ascii_whitespace()
+    };
+    json.chars().filter(keep).collect::<String>().into()
+}
+
+/// A text as JSON writes it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    // A text is always JSON.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(JsonVisitor)
@@ -95,5 +119,30 @@ impl<'de> Visitor<'de> for JsonVisitor {
             object.push(member);
         }
         Ok(Json::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_json_has_no_spaces_but_in_texts() {
+        for (json, expected) in [
+            (" { \"a b\" :\t[ 1.0 , 1e3,\r\n true ] } ", r#"{"a b":[1.0,1e3,true]}"#),
+            (r#"" \" x " "#, r#"" \" x ""#),
+            (r#"["\\" , " \\\" , "]"#, r#"["\\"," \\\" , "]"#),
+            ("9007199254740993", "9007199254740993"),
+            (r#"" 물꼬 \u00e9""#, r#"" 물꼬 \u00e9""#),
+        ] {
+            assert_eq!(&*compact(json), expected);
+        }
+    }
+
+    #[test]
+    fn quoted_texts_read_back() {
+        for text in ["", "a\"b\\c", "\u{0}\n\u{7f}", "물꼬"] {
+            assert_eq!(serde_json::from_str::<String>(&quoted(text)).unwrap(), text);
+        }
     }
 }

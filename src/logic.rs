@@ -34,46 +34,53 @@
 //! so no evaluation fills the stack (it takes less than 512 KiB). Each has a budget of 100,000 steps, in which texts and lists count by size; one that
 //! uses it up gives null. What an operator makes may nest 64 deep, else likewise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
+use crate::wire;
 
 mod budget;
+mod cbor;
 mod coerce;
 mod compile;
 mod eval;
+mod fractional;
 mod library;
 mod lists;
 mod literals;
 mod networks;
 mod sem_ver;
 mod tree;
-mod unused;
 mod value;
 mod var;
 
-use compile::{Names, Scope, Wanted};
+use compile::{EvaluatorUse, Expressions, Names, Part, Scope, Wanted};
 use eval::Evaluation;
 use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
 use tree::Expr;
 use var::Attributes;
 
+pub use eval::Failure;
 pub use value::{List, Object, Value};
-pub use var::{Data, Var};
+pub use var::{Data, FlagSlot, Key, Var};
 
 /// Compiles all expressions of one policy.
 ///
 /// First every cohort, by [`Compiler::cohort`], and the conditions that use them, by [`Compiler::condition`], in any
-/// order; then [`Compiler::close`]. Of `$evaluators` only what these use is compiled, and checked.
+/// order; then [`Compiler::compile_unused`] and [`Compiler::close`].
 #[derive(Debug)]
 pub struct Compiler {
     names: Names,
     cohort_names: Vec<Box<str>>,
     evaluator_sources: Vec<(Box<str>, Json)>,
     cohorts: Vec<Option<Named>>,
-    wanted: Wanted,
+    wanted: Wanted<EvaluatorUse>,
     evaluators: Vec<Option<Named>>,
+    /// How many of the evaluators have been looked at for being unused.
+    looked_at: usize,
+    flags: Wanted<usize>,
+    fractional: wire::Fractional,
 }
 
 /// The named expressions of a policy, which its conditions refer to.
@@ -82,11 +89,21 @@ pub struct Library {
     attributes: Attributes,
     cohorts: Vec<Expr>,
     evaluators: Vec<Expr>,
+    fractional: wire::Fractional,
 }
 
 /// A compiled expression.
 #[derive(Clone, Debug)]
 pub struct Condition(Expr);
+
+/// How an evaluation ended.
+#[derive(Clone, Debug)]
+pub struct Evaluated<'a> {
+    /// The value, or why there is none.
+    pub value: Result<Value<'a>, Failure>,
+    /// Whether `fractional` was to hash a targeting key that is not there. It is null then.
+    pub lacks_key: bool,
+}
 
 impl Compiler {
     /// A compiler for a policy with these attributes, `$evaluators` and cohorts. Of a name that stands twice the caller
@@ -96,11 +113,13 @@ impl Compiler {
         attributes: Vec<Box<str>>,
         evaluators: Vec<(Box<str>, Json)>,
         cohorts: Vec<Box<str>>,
+        fractional: wire::Fractional,
     ) -> Compiler {
         let names = Names {
             attributes: Attributes::new(attributes),
             cohorts: numbered(&cohorts, |name| name),
             evaluators: numbered(&evaluators, |(name, _)| name),
+            flags: BTreeMap::new(),
         };
         Compiler {
             names,
@@ -109,13 +128,32 @@ impl Compiler {
             evaluator_sources: evaluators,
             wanted: Wanted::default(),
             evaluators: Vec::new(),
+            looked_at: 0,
+            flags: Wanted::default(),
+            fractional,
         }
+    }
+
+    /// Lets the conditions that are compiled from now on ask for flag `id` as `key`.
+    pub fn flag(&mut self, key: &str, id: usize) {
+        self.names.flags.insert(key.into(), id);
+    }
+
+    /// Has a request need flag `id`, whether or not a condition asks for it.
+    pub fn need_flag(&mut self, id: usize) -> FlagSlot {
+        FlagSlot(self.flags.id(id))
+    }
+
+    /// The flags that requests need, by their numbers.
+    #[must_use]
+    pub fn needed_flags(&self) -> &[usize] {
+        self.flags.list()
     }
 
     /// Compiles the expression of cohort `index` (its place among the names given to [`Compiler::new`]), written at
     /// `path`.
     pub fn cohort(&mut self, index: usize, json: &Json, path: &Path<'_>, findings: &mut Findings) {
-        let compiled = self.compile(json, path, findings);
+        let compiled = self.compile(json, path, Part::Condition, findings);
         if let Some(cohort) = self.cohorts.get_mut(index) {
             *cohort = compiled;
         }
@@ -123,7 +161,34 @@ impl Compiler {
 
     /// Compiles the expression that is written at `path`; `None` if anything in it was reported.
     pub fn condition(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
-        self.compile(json, path, findings).map(|named| Condition(named.expr))
+        self.compile(json, path, Part::Condition, findings).map(|named| Condition(named.expr))
+    }
+
+    /// As [`Compiler::condition`], of a rollout's `when`: it may ask for flags too.
+    pub fn when(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
+        self.compile(json, path, Part::When, findings).map(|named| Condition(named.expr))
+    }
+
+    /// As [`Compiler::condition`], of a flag's targeting. It is taken as flagd takes it: literals that `sem_ver`,
+    /// `starts_with`, `ends_with` or `fractional` cannot read make them null, and a `$ref` to nothing is
+    /// [`Failure::UnknownEvaluator`] when it is reached.
+    pub fn targeting(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
+        self.compile(json, path, Part::Targeting, findings).map(|named| Condition(named.expr))
+    }
+
+    /// Compiles one more of the evaluators that nothing uses, so that what is wrong in them is reported too; `false` when
+    /// there is none left. To be called before [`Compiler::close`].
+    pub fn compile_unused(&mut self, findings: &mut Findings) -> bool {
+        while self.looked_at < self.evaluator_sources.len() {
+            let evaluator = self.looked_at;
+            self.looked_at += 1;
+            if !self.wanted.list().iter().any(|(used, ..)| *used == evaluator) {
+                self.wanted.id((evaluator, Scope::Data, Part::Targeting));
+                self.compile_wanted(findings);
+                return true;
+            }
+        }
+        false
     }
 
     /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand
@@ -131,10 +196,7 @@ impl Compiler {
     ///
     /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
     pub fn close(self, findings: &mut Findings) -> Option<Library> {
-        let used: BTreeSet<usize> =
-            (0..self.evaluators.len()).filter_map(|i| Some(self.wanted.get(i)?.0)).collect();
-        let known = unused::Known { cohorts: &self.names.cohorts, evaluators: &self.names.evaluators };
-        let mut sound = unused::check(&self.evaluator_sources, |i| used.contains(&i), &known, findings);
+        let mut sound = true;
         Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(|node, fault| {
             let (whose, name) = self.name(node);
             let problem = match fault {
@@ -148,27 +210,33 @@ impl Compiler {
             named.into_iter().map(|named| named.map(|named| named.expr)).collect()
         };
         let (cohorts, evaluators) = (all(self.cohorts)?, all(self.evaluators)?);
-        sound.then_some(Library { attributes: self.names.attributes, cohorts, evaluators })
+        let (attributes, fractional) = (self.names.attributes, self.fractional);
+        sound.then_some(Library { attributes, cohorts, evaluators, fractional })
     }
 
-    fn compile(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Named> {
-        let compiled = compile::compile(json, path, Scope::Data, &self.names, &mut self.wanted, findings);
+    fn compile(
+        &mut self,
+        json: &Json,
+        path: &Path<'_>,
+        part: Part,
+        findings: &mut Findings,
+    ) -> Option<Named> {
+        let Compiler { names, wanted, flags, .. } = &mut *self;
+        let expressions = Expressions::new(names, wanted, flags, findings);
+        let compiled = expressions.compile(json, path, Scope::Data, part);
         self.compile_wanted(findings);
         compiled
     }
 
     /// Compiles the evaluators that were referred to, and those that they refer to.
     fn compile_wanted(&mut self, findings: &mut Findings) {
-        while let Some((evaluator, scope)) = self.wanted.get(self.evaluators.len()) {
-            let Some((name, json)) = self.evaluator_sources.get(evaluator) else { return };
-            // What is wrong with it is wrong in both scopes, and told once.
-            let mut told = Findings::default();
-            let findings =
-                if self.wanted.is_second(self.evaluators.len()) { &mut told } else { &mut *findings };
+        while let Some((evaluator, scope, part)) = self.wanted.get(self.evaluators.len()) {
+            let Compiler { names, wanted, flags, evaluator_sources, evaluators, .. } = &mut *self;
+            let Some((name, json)) = evaluator_sources.get(evaluator) else { return };
             let path = Path::Root.field("$evaluators");
             let path = path.field(name);
-            let compiled = compile::compile(json, &path, scope, &self.names, &mut self.wanted, findings);
-            self.evaluators.push(compiled);
+            let expressions = Expressions::new(names, wanted, flags, findings);
+            evaluators.push(expressions.compile(json, &path, scope, part));
         }
     }
 
@@ -177,7 +245,7 @@ impl Compiler {
         match node.checked_sub(self.cohort_names.len()) {
             None => ("cohorts", self.cohort_names.get(node).map_or("", |name| name)),
             Some(id) => {
-                let source = self.wanted.get(id).and_then(|(id, _)| self.evaluator_sources.get(id));
+                let source = self.wanted.get(id).and_then(|(id, ..)| self.evaluator_sources.get(id));
                 ("$evaluators", source.map_or("", |(name, _)| name))
             }
         }
@@ -210,7 +278,15 @@ impl Condition {
     /// Its value; null if it used up its budget.
     #[must_use]
     pub fn evaluate<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Value<'a> {
-        Evaluation::new(library, data).value(&self.0, eval::Scope::Data).unwrap_or(Value::Null)
+        self.evaluated(library, data).value.unwrap_or(Value::Null)
+    }
+
+    /// Its value, and what there is to know about how it came about.
+    #[must_use]
+    pub fn evaluated<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Evaluated<'a> {
+        let mut evaluation = Evaluation::new(library, data);
+        let value = evaluation.value(&self.0, eval::Scope::Data);
+        Evaluated { value, lacks_key: evaluation.lacks_key }
     }
 }
 

@@ -6,6 +6,7 @@
 mod fetching;
 mod host;
 mod metrics;
+mod ofrep;
 mod root;
 mod shared;
 mod stream;
@@ -21,7 +22,7 @@ fn start() {
         log::set_max_level(log::LevelFilter::Info);
     }
     std::panic::set_hook(Box::new(|panic| host::log(log::Level::Error, &format!("mulkko: {panic}"))));
-    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(root::Root::default()) });
+    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(root::Root::new(id)) });
 }
 
 /// The proxy's log.

@@ -4,6 +4,7 @@
 //! resolved to numbers, percentages to thresholds, header names to bytes as Envoy has them.
 
 mod compile;
+mod flag;
 mod keys;
 mod loading;
 mod names;
@@ -16,6 +17,7 @@ mod strategy;
 use std::collections::HashMap;
 
 use crate::bucket::{Seed, Threshold};
+use crate::flag::{Flag, FlagId};
 use crate::logic::{Condition, Library};
 use crate::matches::Index;
 use crate::schedule::{Schedule, VariantId};
@@ -40,13 +42,22 @@ pub struct Policy {
     /// The targeting keys; the first is the built-in `request`.
     pub keys: Vec<Key>,
     /// Where each attribute comes from, in the order in which conditions number them.
-    pub attributes: Vec<Box<[Source]>>,
+    pub attributes: Vec<Attribute>,
     /// The named conditions.
     pub library: Library,
     /// What keeps keys out of every canary and experiment.
     pub holdouts: Vec<Holdout>,
     /// The rollouts in document order.
     pub rollouts: Vec<Rollout>,
+    /// The flags in document order.
+    pub flags: Vec<Flag>,
+    /// The targeting key under which flags are evaluated for a request.
+    pub flag_key: Option<KeyId>,
+    /// The flags that requests need: those that are exported, and those that a `when` asks for.
+    pub needed_flags: Box<[FlagId]>,
+    /// What is told about all flags: a JSON object, or empty.
+    pub metadata: Box<str>,
+    flags_by_key: NameMap<FlagId>,
     by_name: NameMap<RolloutId>,
     index: Index,
 }
@@ -75,12 +86,37 @@ impl Policy {
         self.rollouts.get(usize::try_from(id).ok()?)
     }
 
+    /// The flag of that key.
+    #[must_use]
+    pub fn flag_keyed(&self, key: &str) -> Option<&Flag> {
+        self.flag(*self.flags_by_key.get(key)?)
+    }
+
+    /// The flag of that number.
+    #[must_use]
+    pub fn flag(&self, id: FlagId) -> Option<&Flag> {
+        self.flags.get(usize::try_from(id).ok()?)
+    }
+
+    fn add_flag(&mut self, flag: Flag) {
+        if let Ok(id) = FlagId::try_from(self.flags.len()) {
+            self.flags_by_key.insert(flag.key.clone(), id);
+            self.flags.push(flag);
+        }
+    }
+
     /// Frees a part of it, so that it need not be freed at once; `false` when nothing much is left.
     pub(crate) fn shrink(&mut self) -> bool {
         const PART: usize = 100;
         self.rollouts.truncate(self.rollouts.len().saturating_sub(PART));
         self.by_name.extract_if(|_, _| true).take(PART).for_each(drop);
-        self.index.shrink(PART) || !self.rollouts.is_empty() || !self.by_name.is_empty()
+        self.flags.truncate(self.flags.len().saturating_sub(PART));
+        self.flags_by_key.extract_if(|_, _| true).take(PART).for_each(drop);
+        let is_empty = self.rollouts.is_empty()
+            && self.by_name.is_empty()
+            && self.flags.is_empty()
+            && self.flags_by_key.is_empty();
+        self.index.shrink(PART) || !is_empty
     }
 
     /// Which rollouts apply to which requests.
@@ -106,6 +142,15 @@ pub struct Key {
     pub from: Box<[Source]>,
     /// What to do where none is.
     pub mint: Option<Mint>,
+}
+
+/// A named value of a request, for conditions.
+#[derive(Debug)]
+pub struct Attribute {
+    /// Its name.
+    pub name: Box<str>,
+    /// Sources in order: the first that is present and not empty wins.
+    pub from: Box<[Source]>,
 }
 
 /// A cookie that keeps a minted id.

@@ -12,20 +12,26 @@ use std::iter;
 pub fn find<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     query.split(|b| *b == b'&').filter(|parameter| !parameter.is_empty()).find_map(|parameter| {
         let mut parts = parameter.splitn(2, |b| *b == b'=');
-        let is_called = decoded(parts.next()?).eq(name.bytes());
+        let is_called = decoded(parts.next()?, b' ').eq(name.bytes());
         is_called.then(|| decode(parts.next().unwrap_or_default()))
     })
 }
 
-fn decode(text: &[u8]) -> Cow<'_, [u8]> {
-    if decoded(text).eq(text.iter().copied()) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(decoded(text).collect())
+/// The bytes that part of a path stands for: as [`find`] decodes, but `+` is itself.
+#[must_use]
+pub fn decode_path(text: &[u8]) -> Vec<u8> {
+    decoded(text, b'+').collect()
 }
 
-/// The bytes that `text` stands for.
-fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+fn decode(text: &[u8]) -> Cow<'_, [u8]> {
+    if decoded(text, b' ').eq(text.iter().copied()) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(decoded(text, b' ').collect())
+}
+
+/// The bytes that `text` stands for, where `+` stands for `plus`.
+fn decoded(text: &[u8], plus: u8) -> impl Iterator<Item = u8> {
     let mut rest = text;
     iter::from_fn(move || {
         let (byte, after) = match rest {
@@ -33,7 +39,7 @@ fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
                 (Some(high), Some(low)) => (high << 4 | low, after),
                 _ => (b'%', rest.get(1..)?),
             },
-            [b'+', after @ ..] => (b' ', after),
+            [b'+', after @ ..] => (plus, after),
             [byte, after @ ..] => (*byte, after),
             [] => return None,
         };

@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json::Json;
@@ -52,6 +52,65 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+/// A JSON value, and how it is written.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// What it is.
+    pub value: Json,
+    /// How it is written.
+    pub json: Box<RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let value = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
+        Ok(Value { value, json })
+    }
+}
+
+/// A boolean, a number or a text: what metadata is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// A boolean.
+    Bool(bool),
+    /// A number, as it is written.
+    Number(Box<str>),
+    /// A text.
+    Text {
+        /// What it says.
+        value: Box<str>,
+        /// How it is written.
+        json: Box<str>,
+    },
+}
+
+impl Scalar {
+    /// It as JSON.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        match self {
+            Scalar::Bool(true) => "true",
+            Scalar::Bool(false) => "false",
+            Scalar::Number(json) | Scalar::Text { json, .. } => json,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Value { value, json } = Value::deserialize(deserializer)?;
+        match value {
+            Json::Bool(value) => Ok(Scalar::Bool(value)),
+            Json::Number(_) => Ok(Scalar::Number(json.get().into())),
+            Json::Text(value) => Ok(Scalar::Text { value, json: json.get().into() }),
+            other => {
+                Err(D::Error::invalid_type(Unexpected::Other(other.kind()), &"a boolean, a number or a text"))
+            }
+        }
+    }
+}
+
 /// For an optional member: where it stands, it must be a `T`; `null` is not "absent".
 pub(crate) fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
@@ -75,7 +134,7 @@ mod plugin;
 mod strategy;
 
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
-pub use plugin::{PassKey, Plugin, PluginSource, Trust, Verify};
+pub use plugin::{Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
 pub use strategy::{Ab, BlueGreen, Canary, Dark, Rolling, Share, Step, Strategy};
 
 objects!(Key, Mint, Source, Layer, Holdout, Rollout, Variant, Force, Slice, Flag);
@@ -252,10 +311,11 @@ pub struct Slice {
 }
 
 /// Which of flagd's arithmetics `fractional` uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fractional {
     /// That of flagd.
+    #[default]
     V2,
     /// That of its later libraries.
     V3,
@@ -271,7 +331,7 @@ pub struct Flag {
     /// Whether it is evaluated.
     pub state: State,
     /// Its values by name.
-    pub variants: Entries<Box<RawValue>>,
+    pub variants: Entries<Value>,
     /// The variant where targeting names none; `null` and absent: the caller's own default.
     #[serde(default)]
     pub default_variant: Option<String>,
@@ -280,5 +340,5 @@ pub struct Flag {
     pub targeting: Option<Json>,
     /// What is told about it.
     #[serde(default, deserialize_with = "some")]
-    pub metadata: Option<Entries<Json>>,
+    pub metadata: Option<Entries<Scalar>>,
 }

@@ -122,7 +122,7 @@ fn what_the_contract_allows_is_taken() {
     for document in [
         "{}".to_owned(),
         r#" {"$schema": "https://flagd.dev/schema/v0/flags.json", "flags": {}} "#.to_owned(),
-        r#"{"metadata": {"anything": [{"goes": null}], "rollouts": 5}, "name": "shop", "revision": 0}"#.to_owned(),
+        r#"{"metadata": {"anything": "goes", "rollouts": 5, "deep.er": true}, "name": "shop", "revision": 0}"#.to_owned(),
         r#"{"flags": {"Any Name/1": {"state": "DISABLED", "variants": {"on": {"a": [1]}}, "defaultVariant": null, "new": 1}}}"#.to_owned(),
         r#"{"flags": [{"key": "a", "state": "ENABLED", "variants": {"on": 1.0}, "defaultVariant": "on", "metadata": {"x": 1}}]}"#.to_owned(),
         // Unknown when it is evaluated, not when it is taken.
@@ -243,10 +243,15 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
     };
     let nested = |n: usize| {
         let mut value = json!(1);
-        for _ in 1..n {
-            value = json!([value]);
+        // Above it are the document, its flags, one flag and that one's variants.
+        for _ in 3..n {
+            value = json!({ "x": value });
         }
-        json!({"metadata": {"deep": value}})
+        json!({"flags": {"a": {"state": "ENABLED", "variants": {"on": value}}}})
+    };
+    let values = |n: usize| {
+        let values: serde_json::Map<_, _> = (0..n).map(|i| (format!("v{i}"), json!(i))).collect();
+        json!({"flags": {"a": {"state": "ENABLED", "variants": values}}})
     };
     let cohort = |n: usize| json!({"cohorts": {"c": {"matches": [{"var": "x"}, "a".repeat(n)]}}});
     let path = |n: usize| {
@@ -270,6 +275,7 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
     let patterns =
         |n: usize| json!({"cohorts": {"c": {"or": vec![json!({"matches": ["x", "[a-z]{999}"]}); n]}}});
     for (taken, refused, refusal) in [
+        (values(1_000), values(1_001), "flags.a.variants: expected at most 1000 variants, found 1001"),
         (
             headers(100),
             headers(101),

@@ -6,8 +6,10 @@ use std::cell::OnceCell;
 use crate::authority;
 use crate::cookie;
 use crate::decide::{Request, Trust};
-use crate::logic::{Data, Value, Var};
+use crate::flag::{Flag, Resolution};
+use crate::logic::{Data, FlagSlot, Key as HashedKey, Value, Var};
 use crate::matches::Target;
+use crate::ofrep::Context;
 use crate::pass::Passes;
 use crate::policy::{Key, KeyId, Policy, Source, TargetingKey};
 use crate::query;
@@ -41,6 +43,8 @@ pub struct Values<'a> {
     /// Made when the first of them is asked for, as the keys are: most requests ask for few values.
     attributes: OnceCell<Box<[Lookup<'a>]>>,
     keys: OnceCell<Box<[KeyCell<'a>]>>,
+    /// What the flags resolve to that requests need, in their order.
+    flags: OnceCell<Box<[OnceCell<Resolution>]>>,
 }
 
 /// A targeting key of the request: as it came, and as it was minted.
@@ -68,6 +72,7 @@ impl<'a> Values<'a> {
             client_ip: OnceCell::new(),
             attributes: OnceCell::new(),
             keys: OnceCell::new(),
+            flags: OnceCell::new(),
         }
     }
 
@@ -119,6 +124,16 @@ impl<'a> Values<'a> {
             mint.filter(|_| self.request.trust == Trust::Edge).map(|_| self.request.proxy.draw_id().into())
         });
         minted.as_deref().map(str::as_bytes)
+    }
+
+    /// What is hashed: as [`Values::key_or_mint`], or the proxy's own id.
+    #[must_use]
+    pub fn key_to_hash(&self, key: TargetingKey) -> Option<&[u8]> {
+        match key {
+            TargetingKey::None => None,
+            TargetingKey::Key(id) => self.key_or_mint(id),
+            TargetingKey::Node => self.node_id(),
+        }
     }
 
     fn key_cell(&self, id: KeyId) -> Option<&KeyCell<'a>> {
@@ -188,7 +203,7 @@ impl<'a> Values<'a> {
 
     fn attribute(&self, i: usize) -> Option<&[u8]> {
         let attributes = self.attributes.get_or_init(|| cells(self.policy.attributes.len()));
-        let value = attributes.get(i)?.get_or_init(|| self.first(self.policy.attributes.get(i)?));
+        let value = attributes.get(i)?.get_or_init(|| self.first(&self.policy.attributes.get(i)?.from));
         value.as_deref()
     }
 
@@ -203,7 +218,25 @@ impl<'a> Values<'a> {
     /// What the conditions of a rollout see whose targeting key is `key`.
     #[must_use]
     pub fn seen_with(&self, key: TargetingKey) -> Seen<'_, 'a> {
-        Seen { values: self, key }
+        Seen { values: self, key, flag: None, context: None }
+    }
+
+    /// What the targeting of a flag sees, with the context for which somebody asks, if somebody does.
+    #[must_use]
+    pub fn seen_by(&self, flag: &'a Flag, context: Option<&'a Context>) -> Seen<'_, 'a> {
+        let key = self.policy.flag_key.map_or(TargetingKey::None, TargetingKey::Key);
+        Seen { values: self, key, flag: Some(flag), context }
+    }
+
+    /// The flag that is number `slot` among those that requests need, and what it resolves to for this one.
+    #[must_use]
+    pub fn flag(&self, slot: FlagSlot) -> Option<(&'a Flag, Resolution)> {
+        let flag = self.policy.flag(*self.policy.needed_flags.get(slot.0)?)?;
+        let resolutions = self.flags.get_or_init(|| cells(self.policy.needed_flags.len()));
+        let resolution = resolutions
+            .get(slot.0)?
+            .get_or_init(|| flag.resolve(&self.policy.library, &self.seen_by(flag, None)));
+        Some((flag, *resolution))
     }
 }
 
@@ -212,9 +245,29 @@ fn cells<T: Default>(len: usize) -> Box<[T]> {
 }
 
 /// What a condition sees: the request, and one targeting key.
+#[derive(Clone, Copy)]
 pub struct Seen<'v, 'a> {
     values: &'v Values<'a>,
     key: TargetingKey,
+    /// The flag whose targeting it is.
+    flag: Option<&'a Flag>,
+    /// What somebody says who asks for flags.
+    context: Option<&'a Context>,
+}
+
+impl<'a> Seen<'_, 'a> {
+    /// What the context says of `name`, where there is one.
+    fn said(&self, name: &str) -> Value<'a> {
+        self.context.map_or(Value::Null, |context| Value::from(&context.0).at(name))
+    }
+
+    /// What the request says or, where it says nothing, the context: at the edge. In the mesh the other way round.
+    fn either<'s>(&'s self, name: &str, known: impl FnOnce() -> Value<'s>) -> Value<'s> {
+        match self.values.request.trust {
+            Trust::Edge => known().or_else(|| self.said(name)),
+            Trust::Mesh => self.said(name).or_else(known),
+        }
+    }
 }
 
 impl Data for Seen<'_, '_> {
@@ -222,11 +275,16 @@ impl Data for Seen<'_, '_> {
         let values = self.values;
         let node = values.request.node;
         match var {
-            Var::Attribute(i) => text(values.attribute(*i)),
-            Var::TargetingKey => text(match self.key {
-                TargetingKey::None => None,
-                TargetingKey::Key(id) => values.key(id),
-                TargetingKey::Node => values.node_id(),
+            Var::Attribute(i) => {
+                let name = values.policy.attributes.get(*i).map_or("", |attribute| &attribute.name);
+                self.either(name, || text(values.attribute(*i)))
+            }
+            Var::TargetingKey => self.either("targetingKey", || {
+                text(match self.key {
+                    TargetingKey::None => None,
+                    TargetingKey::Key(id) => values.key(id),
+                    TargetingKey::Node => values.node_id(),
+                })
             }),
             Var::Method => text(Some(values.method)),
             Var::Host => values.host.as_deref().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
@@ -240,8 +298,29 @@ impl Data for Seen<'_, '_> {
             Var::NodeZone => text(node.zone.as_deref().map(str::as_bytes)),
             #[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2⁵³")]
             Var::Timestamp => Value::Number(values.now_ms().div_euclid(1_000) as f64),
-            Var::FlagKey | Var::Other(_) => Value::Null,
+            Var::FlagKey => self.flag.map_or(Value::Null, |flag| Value::from(&*flag.key)),
+            Var::Other(name) => self.said(name),
         }
+    }
+
+    fn key(&self) -> HashedKey<'_> {
+        let said = HashedKey::Value(self.said("targetingKey"));
+        let is_known = match self.key {
+            TargetingKey::Key(id) => {
+                self.values.request.trust == Trust::Edge && self.values.key(id).is_some()
+            }
+            TargetingKey::Node | TargetingKey::None => false,
+        };
+        if !is_known && !said.is_missing() {
+            return said;
+        }
+        HashedKey::Bytes(Cow::Borrowed(self.values.key_to_hash(self.key).unwrap_or_default()))
+    }
+
+    fn flag(&self, slot: FlagSlot) -> Value<'_> {
+        let Some((flag, resolution)) = self.values.flag(slot) else { return Value::Null };
+        let variant = resolution.variant.and_then(|variant| flag.variant(variant));
+        variant.map_or(Value::Null, |variant| Value::from(&variant.value))
     }
 }
 

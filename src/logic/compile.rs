@@ -20,46 +20,74 @@ pub(super) enum Scope {
     Item,
 }
 
+/// What an expression is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// A cohort or a `force` entry: literals that an operator cannot read are refused.
+    Condition,
+    /// A rollout's `when`: a condition that may ask for flags too.
+    When,
+    /// A flag's targeting, which is taken as flagd takes it: such literals give null when it is evaluated.
+    Targeting,
+}
+
+impl Part {
+    /// What an evaluator is part of that is used in this one.
+    pub(super) fn of_evaluator(self) -> Part {
+        if self == Part::When { Part::Condition } else { self }
+    }
+}
+
 /// The names that expressions may use.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) attributes: Attributes,
     pub(super) cohorts: BTreeMap<Box<str>, usize>,
     pub(super) evaluators: BTreeMap<Box<str>, usize>,
+    pub(super) flags: BTreeMap<Box<str>, usize>,
 }
 
-/// The evaluators that some expression uses: each is compiled once for every scope that it is used in.
-#[derive(Debug, Default)]
-pub(super) struct Wanted {
-    ids: BTreeMap<(usize, Scope), usize>,
-    list: Vec<(usize, Scope)>,
+/// Things that some expression uses, numbered in the order in which they were first wanted.
+#[derive(Debug)]
+pub(super) struct Wanted<T> {
+    ids: BTreeMap<T, usize>,
+    list: Vec<T>,
 }
 
-impl Wanted {
-    pub(super) fn id(&mut self, evaluator: usize, scope: Scope) -> usize {
-        *self.ids.entry((evaluator, scope)).or_insert_with(|| {
-            self.list.push((evaluator, scope));
+/// An evaluator, and how it is used: it is compiled once for every way.
+pub(super) type EvaluatorUse = (usize, Scope, Part);
+
+impl<T> Default for Wanted<T> {
+    fn default() -> Self {
+        Wanted { ids: BTreeMap::new(), list: Vec::new() }
+    }
+}
+
+impl<T: Copy + Ord> Wanted<T> {
+    /// The number of `thing`, which is wanted now.
+    pub(super) fn id(&mut self, thing: T) -> usize {
+        *self.ids.entry(thing).or_insert_with(|| {
+            self.list.push(thing);
             self.list.len() - 1
         })
     }
 
-    /// Whether evaluator use `id` is of one that was wanted in the other scope before.
-    pub(super) fn is_second(&self, id: usize) -> bool {
-        let Some((evaluator, scope)) = self.get(id) else { return false };
-        let other = if scope == Scope::Data { Scope::Item } else { Scope::Data };
-        self.ids.get(&(evaluator, other)).is_some_and(|&first| first < id)
+    /// What number `id` is.
+    pub(super) fn get(&self, id: usize) -> Option<T> {
+        self.list.get(id).copied()
     }
 
-    /// Which evaluator and scope number `id` is.
-    pub(super) fn get(&self, id: usize) -> Option<(usize, Scope)> {
-        self.list.get(id).copied()
+    /// All that are wanted, by their numbers.
+    pub(super) fn list(&self) -> &[T] {
+        &self.list
     }
 }
 
 /// Compiles one expression, with what it may refer to and whom it tells.
 pub(super) struct Expressions<'c> {
     pub(super) names: &'c Names,
-    pub(super) wanted: &'c mut Wanted,
+    pub(super) wanted: &'c mut Wanted<EvaluatorUse>,
+    pub(super) flags: &'c mut Wanted<usize>,
     pub(super) findings: &'c mut Findings,
     pub(super) uses: Vec<Use>,
     levels: usize,
@@ -70,34 +98,36 @@ pub(super) struct Expressions<'c> {
 pub(super) struct At<'p> {
     pub(super) path: &'p Path<'p>,
     pub(super) scope: Scope,
+    pub(super) part: Part,
     pub(super) level: usize,
 }
 
 impl<'p> At<'p> {
     pub(super) fn path<'q>(self, path: &'q Path<'q>) -> At<'q> {
-        At { path, scope: self.scope, level: self.level }
+        At { path, scope: self.scope, part: self.part, level: self.level }
     }
 
-    fn deeper(self) -> At<'p> {
+    pub(super) fn deeper(self) -> At<'p> {
         At { level: self.level + 1, ..self }
     }
 }
 
-/// Compiles the expression that is written at `path`. Reports all that is wrong in it.
-pub(super) fn compile(
-    json: &Json,
-    path: &Path<'_>,
-    scope: Scope,
-    names: &Names,
-    wanted: &mut Wanted,
-    findings: &mut Findings,
-) -> Option<Named> {
-    let mut expressions = Expressions { names, wanted, findings, uses: Vec::new(), levels: 0 };
-    let expr = expressions.expression(json, At { path, scope, level: 1 })?;
-    Some(Named { expr, levels: expressions.levels, uses: expressions.uses })
-}
+impl<'c> Expressions<'c> {
+    pub(super) fn new(
+        names: &'c Names,
+        wanted: &'c mut Wanted<EvaluatorUse>,
+        flags: &'c mut Wanted<usize>,
+        findings: &'c mut Findings,
+    ) -> Expressions<'c> {
+        Expressions { names, wanted, flags, findings, uses: Vec::new(), levels: 0 }
+    }
 
-impl Expressions<'_> {
+    /// Compiles an expression that stands in nothing else. Reports all that is wrong in it.
+    pub(super) fn compile(mut self, json: &Json, path: &Path<'_>, scope: Scope, part: Part) -> Option<Named> {
+        let expr = self.expression(json, At { path, scope, part, level: 1 })?;
+        Some(Named { expr, levels: self.levels, uses: self.uses })
+    }
+
     pub(super) fn expression(&mut self, json: &Json, at: At<'_>) -> Option<Expr> {
         if at.level > DEEPEST_WRITTEN {
             return self.refuse(at.path, too_deep(DEEPEST_WRITTEN, at.level));
@@ -162,7 +192,8 @@ impl Expressions<'_> {
             "matches" => self.matches(operands, at),
             "cohort" => self.cohort(operands, at),
             "$ref" => self.evaluator(operands, at),
-            "fractional" | "flag" => self.refuse(at.path, Problem::NotSupportedYet),
+            "fractional" => self.fractional(operands, at),
+            "flag" => self.flag(operands, at),
             _ => self.refuse_unknown("operator", name, at),
         }
     }
@@ -262,12 +293,12 @@ impl Expressions<'_> {
     }
 
     /// Every one of `items`, so that all that is wrong in them is reported.
-    fn each_of(&mut self, items: &[Json], at: At<'_>, body: Option<usize>) -> Option<Vec<Expr>> {
+    pub(super) fn each_of(&mut self, items: &[Json], at: At<'_>, body: Option<usize>) -> Option<Vec<Expr>> {
         let mut exprs = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
             let path = at.path.item(i);
             let scope = if body == Some(i) { Scope::Item } else { at.scope };
-            exprs.extend(self.expression(item, At { path: &path, scope, level: at.level }));
+            exprs.extend(self.expression(item, At { path: &path, scope, ..at }));
         }
         (exprs.len() == items.len()).then_some(exprs)
     }

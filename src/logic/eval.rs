@@ -11,7 +11,22 @@ use super::tree::{Binary, Expr, Given, Many, Order, SemVer, Unary};
 use super::value::Value;
 use super::var::Data;
 
-pub(super) type Outcome<T> = Result<T, Exhausted>;
+pub(super) type Outcome<T> = Result<T, Failure>;
+
+/// Why an evaluation has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It used up its budget.
+    Exhausted,
+    /// It reached a `$ref` to nothing.
+    UnknownEvaluator,
+}
+
+impl From<Exhausted> for Failure {
+    fn from(_: Exhausted) -> Self {
+        Failure::Exhausted
+    }
+}
 
 /// What `var` looks into.
 #[derive(Clone, Copy)]
@@ -24,14 +39,16 @@ pub(super) enum Scope<'s, 'a> {
 
 /// One evaluation: it keeps nothing and changes nothing but its budget.
 pub(super) struct Evaluation<'a> {
-    library: &'a Library,
-    data: &'a dyn Data,
+    pub(super) library: &'a Library,
+    pub(super) data: &'a dyn Data,
     pub(super) budget: Budget,
+    /// Whether a targeting key was to be hashed that is not there.
+    pub(super) lacks_key: bool,
 }
 
 impl<'a> Evaluation<'a> {
     pub(super) fn new(library: &'a Library, data: &'a dyn Data) -> Evaluation<'a> {
-        Evaluation { library, data, budget: Budget::new() }
+        Evaluation { library, data, budget: Budget::new(), lacks_key: false }
     }
 
     /// The value of an expression. Every operator has a function of its own, which keeps this one's stack frame small:
@@ -49,6 +66,9 @@ impl<'a> Evaluation<'a> {
             Expr::If(branches) => self.branch(branches, scope),
             Expr::Cohort(id) => self.cohort(*id),
             Expr::Evaluator(id) => self.evaluator(*id, scope),
+            Expr::UnknownEvaluator => Err(Failure::UnknownEvaluator),
+            Expr::Fractional(of) => self.fractional(of, scope),
+            Expr::Flag(slot) => self.read(self.data.flag(*slot)),
             Expr::InTexts(item, texts) => match self.value(item, scope)? {
                 Value::Text(text) => Ok(Value::Bool(texts.contain(&text))),
                 _ => Ok(Value::Bool(false)),
@@ -207,7 +227,7 @@ impl<'a> Evaluation<'a> {
             return Ok(Value::Bool(false));
         }
         let high = self.value(high, scope)?;
-        holds(order, &middle, &high, &mut self.budget).map(Value::Bool)
+        Ok(Value::Bool(holds(order, &middle, &high, &mut self.budget)?))
     }
 
     fn many(&mut self, operator: Many, operands: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {

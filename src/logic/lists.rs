@@ -1,8 +1,7 @@
 //! Evaluation of the operators that make lists or go through them.
 
-use super::budget::Exhausted;
 use super::coerce;
-use super::eval::{Evaluation, Outcome, Scope};
+use super::eval::{Evaluation, Failure, Outcome, Scope};
 use super::tree::{Each, Expr};
 use super::value::{List, Object, Value};
 
@@ -69,7 +68,7 @@ impl<'a> Evaluation<'a> {
         let Value::List(list) = &list else { return Ok(accumulator) };
         for item in list.iter() {
             let current = self.copied(item.into_owned())?;
-            let step = Value::Object(Object::step(current, accumulator).ok_or(Exhausted)?);
+            let step = Value::Object(Object::step(current, accumulator).ok_or(Failure::Exhausted)?);
             accumulator = self.value(body, Scope::Item(&step))?;
         }
         Ok(accumulator)
@@ -97,7 +96,7 @@ impl<'a> Evaluation<'a> {
         let needed = coerce::number(&self.value(needed, scope)?);
         let names = match self.value(names, scope)? {
             Value::List(names) => names,
-            name => List::made(vec![name]).ok_or(Exhausted)?,
+            name => List::made(vec![name]).ok_or(Failure::Exhausted)?,
         };
         let missing = self.missing_of(&names, scope)?;
         #[expect(clippy::cast_precision_loss, reason = "lists are far shorter than 2^52")]
@@ -130,5 +129,5 @@ impl<'a> Evaluation<'a> {
 }
 
 fn made(items: Vec<Value<'_>>) -> Outcome<Value<'_>> {
-    List::made(items).map(Value::List).ok_or(Exhausted)
+    List::made(items).map(Value::List).ok_or(Failure::Exhausted)
 }

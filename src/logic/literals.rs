@@ -1,17 +1,23 @@
 //! Compiling the operators that read literals in their own way: names, versions, networks, patterns.
 
 use super::coerce::number_text;
-use super::compile::{At, Expressions, Scope, operands_of};
+use super::compile::{At, Expressions, Part, Scope, operands_of};
 use super::library::Use;
 use super::networks::{Networks, parse_network};
 use super::sem_ver::{Comparison, Version};
 use super::tree::{Binary, Expr, Given, SemVer};
+use super::var::FlagSlot;
 use crate::finding::{Path, Problem};
 use crate::json::Json;
 use crate::pattern::Pattern;
 
 impl Expressions<'_> {
     pub(super) fn affix(&mut self, operator: Binary, operands: &Json, at: At<'_>) -> Option<Expr> {
+        if at.part == Part::Targeting
+            && !matches!(operands_of(operands), [a, b] if may_be_text(a) && may_be_text(b))
+        {
+            return self.null(operands, at);
+        }
         let texts = operands_of(operands).iter().enumerate().filter(|(_, operand)| !may_be_text(operand));
         let mut refused = false;
         for (i, operand) in texts {
@@ -22,6 +28,9 @@ impl Expressions<'_> {
     }
 
     pub(super) fn sem_ver(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        if at.part == Part::Targeting && !can_compare(operands_of(operands)) {
+            return self.null(operands, at);
+        }
         let [version, comparison, target] = self.written(operands, "3 operands", at)?;
         let version = self.version(version, at.path(&at.path.item(0)));
         let comparison = self.comparison(comparison, at.path(&at.path.item(1)));
@@ -116,11 +125,34 @@ impl Expressions<'_> {
             return self.refuse(at.path, Problem::expected("the name of an evaluator", name.kind()));
         };
         let Some(&evaluator) = self.names.evaluators.get(name) else {
+            if at.part == Part::Targeting {
+                return Some(Expr::UnknownEvaluator);
+            }
             return self.refuse_unknown("evaluator", name, at);
         };
-        let id = self.wanted.id(evaluator, at.scope);
+        let id = self.wanted.id((evaluator, at.scope, at.part.of_evaluator()));
         self.uses.push(Use::Evaluator { id, above: at.level - 1 });
         Some(Expr::Evaluator(id))
+    }
+
+    pub(super) fn flag(&mut self, key: &Json, at: At<'_>) -> Option<Expr> {
+        if at.part != Part::When {
+            let problem = Problem::expected("no `flag`: only a rollout's `when` may ask for one", "one");
+            return self.refuse(at.path, problem);
+        }
+        let Json::Text(key) = key else {
+            return self.refuse(at.path, Problem::expected("the key of a flag", key.kind()));
+        };
+        let Some(&flag) = self.names.flags.get(key) else {
+            return self.refuse_unknown("flag", key, at);
+        };
+        Some(Expr::Flag(FlagSlot(self.flags.id(flag))))
+    }
+
+    /// Null, which is what an operator gives in a flag's targeting that cannot do with its literals. All the same its
+    /// operands are looked at.
+    pub(super) fn null(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        self.each_of(operands_of(operands), at, None).map(|_| Expr::Literal(Json::Null))
     }
 
     pub(super) fn var(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
@@ -176,6 +208,22 @@ impl Expressions<'_> {
             Err(_) => self.refuse_count(expected, operands.len(), at),
         }
     }
+}
+
+/// Whether `sem_ver` can do with what of its operands is literal.
+fn can_compare(operands: &[Json]) -> bool {
+    let is_version = |json: &Json| match json {
+        Json::Object(_) => true,
+        Json::Text(text) => Version::parse(text).is_some(),
+        Json::Number(value) => Version::parse(&number_text(*value)).is_some(),
+        _ => false,
+    };
+    let is_comparison = |json: &Json| match json {
+        Json::Object(_) => true,
+        Json::Text(text) => Comparison::parse(text).is_some(),
+        _ => false,
+    };
+    matches!(operands, [a, sign, b] if is_version(a) && is_comparison(sign) && is_version(b))
 }
 
 fn may_be_text(json: &Json) -> bool {

@@ -1,8 +1,9 @@
 //! The compiled form of an expression: every operator has as many operands as it takes, every name is resolved.
 
+use super::fractional::Fractional;
 use super::networks::Networks;
 use super::sem_ver::{Comparison, Version};
-use super::var::Var;
+use super::var::{FlagSlot, Var};
 use crate::json::Json;
 use crate::pattern::Pattern;
 
@@ -57,6 +58,12 @@ pub(super) enum Expr {
     Cohort(usize),
     /// A named expression of `$evaluators`, by number, as if it stood here.
     Evaluator(usize),
+    /// A `$ref` to nothing, as only a flag may have it.
+    UnknownEvaluator,
+    /// `fractional`
+    Fractional(Box<Fractional>),
+    /// The value of a flag.
+    Flag(FlagSlot),
 }
 
 #[derive(Clone, Copy, Debug)]

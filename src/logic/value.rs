@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::coerce::number_text;
 use crate::json::Json;
 
 /// How deep lists that an evaluation makes may nest: no policy needs more than its own nesting, and what nests must be
@@ -70,6 +71,23 @@ impl<'a> Value<'a> {
             Value::Text(text) => !text.is_empty(),
             Value::List(list) => !list.is_empty(),
             Value::Object(_) => true,
+        }
+    }
+
+    /// The value, or another one in place of null.
+    #[must_use]
+    pub fn or_else(self, other: impl FnOnce() -> Value<'a>) -> Value<'a> {
+        if let Value::Null = self { other() } else { self }
+    }
+
+    /// It as the name of a variant: a text itself, a boolean or a number as its text. Lists and objects name none.
+    #[must_use]
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            Value::Bool(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
+            Value::Number(number) => Some(Cow::Owned(number_text(*number))),
+            Value::Null | Value::List(_) | Value::Object(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What expressions can ask for, and who answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::value::Value;
@@ -46,6 +47,52 @@ pub enum Var {
 pub trait Data {
     /// The value of `var`; null where there is none.
     fn var<'s>(&'s self, var: &Var) -> Value<'s>;
+
+    /// The targeting key for hashing. Unlike `targetingKey` it may be drawn now, where there is none.
+    fn key(&self) -> Key<'_> {
+        Key::Value(self.var(&Var::TargetingKey))
+    }
+
+    /// The value of a flag, by its number among those that a compiler was asked for; null where it has none.
+    fn flag(&self, _: FlagSlot) -> Value<'_> {
+        Value::Null
+    }
+}
+
+/// A flag that requests need, by its number among these ([`Compiler::need_flag`](super::Compiler::need_flag)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlagSlot(pub usize);
+
+/// A targeting key that is hashed.
+#[derive(Clone, Debug)]
+pub enum Key<'a> {
+    /// As a request brings it: any bytes.
+    Bytes(Cow<'a, [u8]>),
+    /// As a context says it.
+    Value(Value<'a>),
+}
+
+impl Key<'_> {
+    /// Whether there is none: an empty one counts as none.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Key::Bytes(bytes) => bytes.is_empty(),
+            Key::Value(Value::Null) => true,
+            Key::Value(Value::Text(text)) => text.is_empty(),
+            Key::Value(_) => false,
+        }
+    }
+
+    /// The key, if it is a text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Key::Bytes(bytes) => str::from_utf8(bytes).ok(),
+            Key::Value(Value::Text(text)) => Some(text),
+            Key::Value(_) => None,
+        }
+    }
 }
 
 /// The names of a policy's attributes, and their places in its list.

@@ -23,7 +23,6 @@ pub struct Fetching {
     pub call: Option<u32>,
     /// The stamp that was seen last.
     stamp: Option<Vec<u8>>,
-    tick_ms: u32,
     keys: SharedKeys,
 }
 
@@ -48,7 +47,6 @@ impl Fetching {
             holds_lease: false,
             call: None,
             stamp: None,
-            tick_ms: 0,
         }
     }
 
@@ -122,13 +120,6 @@ impl Fetching {
         let Ok(Some((found, version))) = host::shared_data(&self.keys.lease) else { return };
         if let Some(released) = self.holder.release(&found) {
             let _ = host::set_shared_data(&self.keys.lease, &released, version);
-        }
-    }
-
-    /// Asks for ticks of this period.
-    pub fn set_tick(&mut self, tick_ms: u32) {
-        if self.tick_ms != tick_ms && host::set_tick_period(tick_ms).is_ok() {
-            self.tick_ms = tick_ms;
         }
     }
 }

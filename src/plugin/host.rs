@@ -67,6 +67,17 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: MetricType, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_set_effective_context(id: u32) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
     fn proxy_call_foreign_function(
         name: *const u8,
         name_size: usize,
@@ -150,11 +161,11 @@ pub fn set_tick_period(ms: u32) -> Result<(), Failed> {
     done(unsafe { proxy_set_tick_period_milliseconds(ms) })
 }
 
-/// At most `most` bytes of a buffer.
-pub fn buffer(kind: BufferType, most: usize) -> Result<Vec<u8>, Failed> {
+/// The bytes of a buffer from `start` on, at most `most`.
+pub fn buffer(kind: BufferType, start: usize, most: usize) -> Result<Vec<u8>, Failed> {
     let mut returned = Returned::new();
     // SAFETY: the host writes one pointer and one size.
-    let status = unsafe { proxy_get_buffer_bytes(kind, 0, most, &mut returned.data, &mut returned.size) };
+    let status = unsafe { proxy_get_buffer_bytes(kind, start, most, &mut returned.data, &mut returned.size) };
     Ok(if found(status)? { returned.into_bytes() } else { Vec::new() })
 }
 
@@ -188,6 +199,49 @@ impl Pairs {
             _ => None,
         })
     }
+}
+
+/// Names and values as the host reads them: what [`Pairs`] reads.
+fn pairs(headers: &[(&str, String)]) -> Vec<u8> {
+    let size = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = size(headers.len()).to_vec();
+    for (name, value) in headers {
+        bytes.extend(size(name.len()));
+        bytes.extend(size(value.len()));
+    }
+    for (name, value) in headers {
+        for text in [*name, &**value] {
+            bytes.extend(text.as_bytes());
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+/// Answers the current stream, or the one that was made current, in place of the upstream.
+pub fn send_response(status: u32, headers: &[(&str, String)], body: &str) -> Result<(), Failed> {
+    /// The host takes the status for gRPC from the one for HTTP.
+    const NO_GRPC_STATUS: i32 = -1;
+    let headers = pairs(headers);
+    // SAFETY: the pointers and sizes are those of nothing, `body` and `headers`, which the host only reads.
+    done(unsafe {
+        proxy_send_local_response(
+            status,
+            std::ptr::null(),
+            0,
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            NO_GRPC_STATUS,
+        )
+    })
+}
+
+/// Makes a context the one that host calls are about, until the callback ends.
+pub fn set_effective_context(id: u32) -> Result<(), Failed> {
+    // SAFETY: no pointers.
+    done(unsafe { proxy_set_effective_context(id) })
 }
 
 /// All headers of a map.

@@ -29,6 +29,13 @@ impl Metrics {
         self.id(MetricType::Counter, &labels, "requests")
     }
 
+    /// The id of the counter of what an exported flag resolved to; without a variant where it has no value.
+    pub fn flag_evaluations(&self, flag: &str, variant: Option<&str>, reason: &str) -> Option<u32> {
+        let variant = variant.map_or_else(String::new, |variant| label("variant", variant));
+        let labels = [label("flag", flag), variant, label("reason", reason)].concat();
+        self.id(MetricType::Counter, &labels, "flag_evaluations")
+    }
+
     /// Adds to a counter without further labels.
     pub fn count(&self, metric: &str, by: usize) {
         if by > 0 {
@@ -68,7 +75,16 @@ impl Metrics {
     }
 }
 
-/// A label as it stands in a metric's name.
+/// A label as it stands in a metric's name. Flags and their variants may be called anything: what is not visible ASCII,
+/// and `;`, which ends a label, is percent-encoded.
 fn label(name: &str, value: &str) -> String {
-    format!("{name}=.={value};.;")
+    let mut label = format!("{name}=.=");
+    for byte in value.bytes() {
+        match byte {
+            b'!'..=b'~' if !b"%;".contains(&byte) => label.push(char::from(byte)),
+            _ => label.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    label.push_str(";.;");
+    label
 }

@@ -11,17 +11,16 @@ use proxy_wasm::types::{BufferType, ContextType, MapType};
 use crate::configuration::{Configuration, Source};
 use crate::decide::Node;
 use crate::finding::Finding;
+use crate::ofrep::Bearer;
 use crate::pass::PassKeys;
 use crate::plugin::fetching::Fetching;
 use crate::plugin::host;
-use crate::plugin::shared::{Shared, compiled, free, retire, share_compiled};
+use crate::plugin::shared::{Secrets, Shared, TICK_MS, compiled, free, retire, share_compiled};
 use crate::plugin::stream::Stream;
 use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
 use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text};
 
-/// The time between two looks at what others have published, in milliseconds.
-const TICK_MS: u32 = 100;
 /// The time between two turns at a policy that is being loaded, in milliseconds.
 const LOADING_TICK_MS: u32 = 5;
 /// How long one turn may last, in nanoseconds: streams wait meanwhile.
@@ -33,6 +32,8 @@ pub struct Root {
     update: Update,
     fetching: Option<Fetching>,
     refused_configuration: bool,
+    /// The id by which the host knows it.
+    id: u32,
 }
 
 thread_local! {
@@ -50,14 +51,15 @@ impl fmt::Display for First<'_> {
     }
 }
 
-impl Default for Root {
-    fn default() -> Self {
-        let shared = Shared::new(Configuration::default(), PassKeys::default(), Node::default());
+impl Root {
+    /// The root context that the host knows by this id.
+    pub fn new(id: u32) -> Root {
         Root {
-            shared: Rc::new(shared),
+            shared: Rc::new(Shared::new(Configuration::default(), Secrets::default(), Node::default())),
             update: Update::default(),
             fetching: None,
             refused_configuration: false,
+            id,
         }
     }
 }
@@ -93,16 +95,16 @@ impl Context for Root {
 impl RootContext for Root {
     /// Never refuses: that would stop the proxy at its start, or leave it without the filter.
     fn on_configure(&mut self, size: usize) -> bool {
-        let text = host::buffer(BufferType::PluginConfiguration, size).unwrap_or_default();
+        let text = host::buffer(BufferType::PluginConfiguration, 0, size).unwrap_or_default();
         let (mut configuration, refusal) = match Configuration::parse(&text) {
             Ok(configuration) => (configuration, None),
             Err(found) => (Configuration::default(), Some(found)),
         };
-        let pass_keys = pass_keys(&configuration);
+        let secrets = secrets(&configuration);
         self.update = Update::new(configuration.policy.take(), configuration.verify);
         self.fetching =
             configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
-        self.shared = Rc::new(Shared::new(configuration, pass_keys, node()));
+        self.shared = Rc::new(Shared::new(configuration, secrets, node()));
         if let Some(found) = &refusal {
             log::error!("plugin configuration refused: {}", First(found));
             self.refused_configuration = true;
@@ -132,12 +134,13 @@ impl RootContext for Root {
         }
         self.turn();
         self.fetch();
+        self.shared.answer_late(self.id, now_ms());
         self.set_tick();
         self.shared.count_failures();
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(Rc::clone(&self.shared))))
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(id, Rc::clone(&self.shared))))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -306,7 +309,7 @@ impl Root {
             self.refused(&[finding]);
             return News::Document { is_new };
         }
-        let body = match host::buffer(BufferType::HttpCallResponseBody, body_size) {
+        let body = match host::buffer(BufferType::HttpCallResponseBody, 0, body_size) {
             Ok(body) if body.len() == body_size => body,
             _ => return News::Failed,
         };
@@ -327,25 +330,36 @@ impl Root {
         published.is_some_and(|it| it.document == document && Some(it.stamp.revision) == in_force)
     }
 
-    /// Ticks often while there is something to load.
-    fn set_tick(&mut self) {
-        if let Some(fetching) = &mut self.fetching {
-            fetching.set_tick(if self.update.is_loading() { LOADING_TICK_MS } else { TICK_MS });
-        }
+    /// Ticks often while there is something to load, and not at all while there is nothing to wait for.
+    fn set_tick(&self) {
+        self.shared.set_tick(if self.update.is_loading() {
+            LOADING_TICK_MS
+        } else if self.fetching.is_some() || self.shared.is_waiting() {
+            TICK_MS
+        } else {
+            0
+        });
     }
 }
 
-/// The keys of passes, from the environment. One that is missing or too short is left out: better fewer passes than
-/// forged ones.
-fn pass_keys(configuration: &Configuration) -> PassKeys {
-    let mut keys = PassKeys::default();
+/// The secrets, from the environment. A pass key that is missing or too short is left out: better fewer passes than
+/// forged ones. A bearer token that is missing is one that nobody has: better no flags than everybody's.
+fn secrets(configuration: &Configuration) -> Secrets {
+    let secret = |name: &str| std::env::var_os(name).unwrap_or_default().into_encoded_bytes();
+    let mut pass_keys = PassKeys::default();
     for name in &configuration.pass_keys {
-        let secret = std::env::var_os(&**name).unwrap_or_default();
-        if let Err(problem) = keys.add(secret.as_encoded_bytes()) {
+        if let Err(problem) = pass_keys.add(&secret(name)) {
             log::warn!("{}: pass key {name} left out: {problem}", configuration.name);
         }
     }
-    keys
+    let bearer = configuration.ofrep.as_ref().and_then(|ofrep| ofrep.bearer.as_deref()).map(|name| {
+        let bearer = Bearer::new(&secret(name));
+        if bearer.is_empty() {
+            log::warn!("{}: bearer token {name} is missing: OFREP answers 401", configuration.name);
+        }
+        bearer
+    });
+    Secrets { pass_keys, bearer }
 }
 
 /// The proxy, as it calls itself.

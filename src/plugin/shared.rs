@@ -1,6 +1,6 @@
 //! What a root context shares with its streams.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::rc::{Rc, Weak};
@@ -9,6 +9,8 @@ use fnv::FnvHasher;
 
 use crate::configuration::Configuration;
 use crate::decide::{Decision, Node, Reason};
+use crate::flag::{Error, FlagId, Resolution};
+use crate::ofrep::{Answer, Asked, BODY_TIMEOUT_MS, Bearer};
 use crate::pass::PassKeys;
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
@@ -20,20 +22,93 @@ use crate::update::Retired;
 pub struct Shared {
     /// The plugin configuration.
     pub configuration: Configuration,
-    /// The keys of passes.
-    pub pass_keys: PassKeys,
+    /// What only the environment says.
+    pub secrets: Secrets,
     /// The proxy.
     pub node: Node,
     /// Its metrics.
     pub metrics: Metrics,
     policy: RefCell<Option<Rc<InForce>>>,
+    waiting: RefCell<Vec<WaitingStream>>,
+    tick_ms: Cell<u32>,
+}
+
+/// The time between two ticks, in milliseconds, where there is something to look for.
+pub const TICK_MS: u32 = 100;
+
+/// What only the environment says.
+#[derive(Default)]
+pub struct Secrets {
+    /// The keys of passes.
+    pub pass_keys: PassKeys,
+    /// The token without which OFREP answers nobody.
+    pub bearer: Option<Bearer>,
+}
+
+/// A stream that waits for its body.
+struct WaitingStream {
+    id: u32,
+    deadline_ms: i64,
+    /// What it asks; dropped once it is answered or gone.
+    asked: Weak<Asked>,
 }
 
 impl Shared {
     /// Nothing is in force yet.
-    pub fn new(configuration: Configuration, pass_keys: PassKeys, node: Node) -> Shared {
-        let metrics = Metrics::new(&configuration.name);
-        Shared { configuration, pass_keys, node, metrics, policy: RefCell::new(None) }
+    pub fn new(configuration: Configuration, secrets: Secrets, node: Node) -> Shared {
+        Shared {
+            metrics: Metrics::new(&configuration.name),
+            configuration,
+            secrets,
+            node,
+            policy: RefCell::default(),
+            waiting: RefCell::default(),
+            tick_ms: Cell::new(0),
+        }
+    }
+
+    /// Asks for ticks of this period; 0: none.
+    pub fn set_tick(&self, tick_ms: u32) {
+        if self.tick_ms.get() != tick_ms && host::set_tick_period(tick_ms).is_ok() {
+            self.tick_ms.set(tick_ms);
+        }
+    }
+
+    /// Notes that stream `id` waits for the body of what it asks.
+    pub fn wait_for_body(&self, id: u32, asked: &Rc<Asked>, now_ms: i64) {
+        let deadline_ms = now_ms.saturating_add(BODY_TIMEOUT_MS);
+        self.waiting.borrow_mut().push(WaitingStream { id, deadline_ms, asked: Rc::downgrade(asked) });
+        if self.tick_ms.get() == 0 {
+            self.set_tick(TICK_MS);
+        }
+    }
+
+    /// Whether streams wait for their bodies.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// Answers the streams whose bodies have not come in time. Called by root context `root`, which is the current one
+    /// again afterwards.
+    pub fn answer_late(&self, root: u32, now_ms: i64) {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.retain(|stream| stream.asked.strong_count() > 0);
+        let mut is_root = true;
+        for stream in waiting.extract_if(.., |stream| stream.deadline_ms <= now_ms) {
+            if let (Some(asked), Ok(())) = (stream.asked.upgrade(), host::set_effective_context(stream.id)) {
+                is_root = false;
+                self.send(&asked.too_late());
+            }
+        }
+        if !is_root {
+            let _ = host::set_effective_context(root);
+        }
+    }
+
+    /// Sends an answer of OFREP's to the current stream, and counts it.
+    pub fn send(&self, answer: &Answer) {
+        let _ = host::send_response(answer.status, &answer.headers, &answer.body);
+        self.metrics.outcome("ofrep_requests", &answer.status.to_string());
     }
 
     /// The policy in force: a stream that holds it sees no other.
@@ -54,30 +129,53 @@ impl Shared {
 
     /// Counts a decision.
     pub fn count(&self, in_force: &InForce, decision: &Decision) {
-        let key = (decision.rollout, decision.variant, decision.reason);
-        let known = in_force.counters.borrow().get(&key).copied();
-        let Some(id) = known.or_else(|| self.define(in_force, key)) else { return };
-        // A failure is counted by the host calls themselves.
-        let _ = host::increment_metric(id, 1);
+        let Decision { rollout, variant, reason, .. } = *decision;
+        in_force.count(Counted::Decision(rollout, variant, reason), || {
+            let rollout = in_force.policy.rollout(rollout)?;
+            self.metrics.requests(&rollout.name, &rollout.variant(variant)?.name, reason.as_str())
+        });
     }
 
-    fn define(&self, in_force: &InForce, key: (RolloutId, VariantId, Reason)) -> Option<u32> {
-        let rollout = in_force.policy.rollout(key.0)?;
-        let variant = rollout.variant(key.1)?;
-        let id = self.metrics.requests(&rollout.name, &variant.name, key.2.as_str())?;
-        in_force.counters.borrow_mut().insert(key, id);
-        Some(id)
+    /// Counts what an exported flag resolved to.
+    pub fn count_flag(&self, in_force: &InForce, flag: FlagId, resolution: Resolution) {
+        in_force.count(Counted::Flag(flag, resolution), || {
+            let flag = in_force.policy.flag(flag)?;
+            let variant = resolution.variant.and_then(|variant| flag.variant(variant));
+            let variant = variant.map(|variant| &*variant.name);
+            let reason = resolution.why.map_or_else(Error::code, Reason::as_str);
+            self.metrics.flag_evaluations(&flag.key, variant, reason)
+        });
     }
 }
 
+/// What is counted for requests.
+#[derive(PartialEq, Eq, Hash)]
+enum Counted {
+    Decision(RolloutId, VariantId, Reason),
+    Flag(FlagId, Resolution),
+}
+
 /// Ids of counters by what they count.
-type Counters = HashMap<(RolloutId, VariantId, Reason), u32, BuildHasherDefault<FnvHasher>>;
+type Counters = HashMap<Counted, u32, BuildHasherDefault<FnvHasher>>;
 
 /// A policy in force, with the counters of its decisions.
 pub struct InForce {
     /// The policy.
     pub policy: Rc<Policy>,
     counters: RefCell<Counters>,
+}
+
+impl InForce {
+    /// Adds 1 to a counter, which `define` gives the id of when it is first counted.
+    fn count(&self, counted: Counted, define: impl FnOnce() -> Option<u32>) {
+        let known = self.counters.borrow().get(&counted).copied();
+        let Some(id) = known.or_else(define) else { return };
+        if known.is_none() {
+            self.counters.borrow_mut().insert(counted, id);
+        }
+        // A failure is counted by the host calls themselves.
+        let _ = host::increment_metric(id, 1);
+    }
 }
 
 thread_local! {

@@ -10,30 +10,55 @@ use crate::effects::{Edit, Effects, Response, effects, forged};
 use crate::headers::Headers;
 use crate::pass::{self, Passes};
 use crate::plugin::host;
+use crate::plugin::ofrep::{Taken, Waiting};
 use crate::plugin::shared::{InForce, Shared};
 use crate::plugin::{now_ms, random};
 
 /// One request and its response.
 pub struct Stream {
+    /// The id by which the host knows it.
+    id: u32,
     shared: Rc<Shared>,
     response: Response,
+    flags: Flags,
+}
+
+/// Whether flags are asked for, and how far that is.
+enum Flags {
+    /// They are not: the request goes upstream.
+    Unasked,
+    /// The body is on its way.
+    Waiting(Waiting),
+    /// They were answered: nothing goes upstream.
+    Answered,
 }
 
 impl Stream {
     /// A stream of the root context that shares this.
-    pub fn new(shared: Rc<Shared>) -> Stream {
-        Stream { shared, response: Response::default() }
+    pub fn new(id: u32, shared: Rc<Shared>) -> Stream {
+        Stream { id, shared, response: Response::default(), flags: Flags::Unasked }
     }
 
-    fn request(&mut self) -> Result<(), host::Failed> {
+    fn request(&mut self, is_whole: bool) -> Result<(), host::Failed> {
         let shared = Rc::clone(&self.shared);
         let pairs = host::headers(MapType::HttpRequestHeaders)?;
+        let pairs = match Waiting::take(&shared, self.id, pairs, is_whole) {
+            Taken::No(pairs) => pairs,
+            Taken::Answered => {
+                self.flags = Flags::Answered;
+                return Ok(());
+            }
+            Taken::Waiting(waiting) => {
+                self.flags = Flags::Waiting(waiting);
+                return Ok(());
+            }
+        };
         let mut all = Vec::with_capacity(pairs.count());
         all.extend(pairs.iter());
         let headers = Headers::new(all);
         let pass = headers.value("x-mulkko-pass");
         let passes = match &pass {
-            Some(header) => pass::read(header, &shared.pass_keys, now_ms()),
+            Some(header) => pass::read(header, &shared.secrets.pass_keys, now_ms()),
             None => Passes::default(),
         };
         let request = Request {
@@ -77,20 +102,48 @@ impl Stream {
         for decision in &decisions.list {
             self.shared.count(in_force, decision);
         }
+        for (flag, resolution) in &decisions.flags {
+            self.shared.count_flag(in_force, *flag, *resolution);
+        }
+    }
+
+    /// Whether the request goes on upstream.
+    fn action(&self) -> Action {
+        if let Flags::Unasked = self.flags { Action::Continue } else { Action::Pause }
     }
 }
 
 impl Context for Stream {}
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         // Without its headers a request goes on as it came; the failure is counted.
-        let _ = self.request();
+        let _ = self.request(end_of_stream);
         self.shared.count_failures();
-        Action::Continue
+        self.action()
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Flags::Waiting(waiting) = &mut self.flags {
+            let is_too_much = waiting.read(&self.shared, size);
+            if !is_too_much && end_of_stream {
+                waiting.answer(&self.shared);
+            }
+            if is_too_much || end_of_stream {
+                self.flags = Flags::Answered;
+            }
+        }
+        self.action()
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if let Flags::Waiting(waiting) = &self.flags {
+            waiting.answer(&self.shared);
+            self.flags = Flags::Answered;
+        }
+        if let Flags::Answered = self.flags {
+            return Action::Pause;
+        }
         if let Ok(pairs) = host::headers(MapType::HttpRequestTrailers) {
             for name in forged(self.shared.configuration.trust, &Headers::new(pairs.iter().collect())) {
                 let _ = host::remove_header(MapType::HttpRequestTrailers, name);
@@ -116,7 +169,7 @@ impl HttpContext for Stream {
 }
 
 /// The host of the stream that is being served.
-struct Host;
+pub struct Host;
 
 impl Proxy for Host {
     fn property(&self, path: &[Box<str>]) -> Option<Vec<u8>> {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::IgnoredAny;
-
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
@@ -13,7 +11,7 @@ use crate::policy::plan::{Piecework, What};
 use crate::policy::rollout::{self, Surroundings};
 use crate::policy::shape::Piece;
 use crate::policy::strategy::percent_at;
-use crate::policy::{Clusters, Holdout, KeyId, NameMap, Policy, RolloutId, keys};
+use crate::policy::{Attribute, Clusters, Holdout, KeyId, NameMap, Policy, RolloutId, flag, keys};
 use crate::wire;
 
 /// The only format there is.
@@ -32,7 +30,10 @@ pub(super) struct Work {
     layers: NameMap<KeyId>,
     holdouts: NameMap<()>,
     attributes: NameMap<()>,
-    flags: NameMap<()>,
+    flag_keys: NameMap<()>,
+    metadata: flag::Metadata,
+    exports: flag::Exports,
+    fractional: wire::Fractional,
     cohort_names: NameMap<()>,
     evaluator_names: NameMap<()>,
     /// The slices of each layer: upper ends by lower ends.
@@ -61,6 +62,9 @@ impl Work {
         self.policy.rollouts.reserve(rollouts);
         self.policy.by_name.reserve(rollouts);
         self.policy.index.reserve(rollouts);
+        let flags = of(What::Flag).count();
+        self.policy.flags.reserve(flags);
+        self.policy.flags_by_key.reserve(flags);
     }
 
     /// Reads one piece.
@@ -77,16 +81,22 @@ impl Work {
             }
             What::Schema => drop(piece.read::<Box<str>>(&field("$schema"), &mut self.findings)),
             What::Metadata => {
-                drop(piece.read::<wire::Entries<IgnoredAny>>(&field("metadata"), &mut self.findings));
+                let place = field("metadata");
+                let metadata = piece.read::<wire::Entries<wire::Scalar>>(&place, &mut self.findings);
+                self.metadata = metadata.unwrap_or_default().0;
+                flag::check_metadata(&self.metadata, &place, &mut self.findings);
+                let all: Vec<_> = self.metadata.iter().map(|(name, value)| (&**name, value)).collect();
+                self.policy.metadata = flag::written(&all);
             }
             What::Fractional => {
-                piece.read::<wire::Fractional>(&field("fractional"), &mut self.findings);
+                let version = piece.read(&field("fractional"), &mut self.findings);
+                self.fractional = version.unwrap_or_default();
             }
             What::Key => self.key(piece, name, &field("keys").field(name)),
             What::FlagKey => {
                 let place = field("flagKey");
                 if let Some(key) = piece.read::<Box<str>>(&place, &mut self.findings) {
-                    self.known_key(&key, &place);
+                    self.policy.flag_key = self.known_key(&key, &place);
                 }
             }
             What::Attribute => self.attribute(piece, name, &field("attributes").field(name)),
@@ -153,34 +163,31 @@ impl Work {
             self.findings.report(place, Problem::Twice(name.to_owned()));
         }
         let Some(sources) = piece.read::<Vec<wire::Source>>(place, &mut self.findings) else { return };
-        if let Some(sources) = keys::sources(&sources, place, &mut self.findings) {
-            self.policy.attributes.push(sources);
+        if let Some(from) = keys::sources(&sources, place, &mut self.findings) {
+            self.policy.attributes.push(Attribute { name: name.into(), from });
             self.attribute_names.push(name.into());
         }
     }
 
     /// The compiler of conditions. Made when the first condition is read: attributes and evaluators are known by then.
-    fn logic<'w>(
-        logic: &'w mut Option<Compiler>,
-        attributes: &mut Vec<Box<str>>,
-        evaluators: &mut Vec<(Box<str>, Json)>,
-        cohorts: &mut Vec<Box<str>>,
-    ) -> &'w mut Compiler {
+    fn logic(&mut self) -> &mut Compiler {
+        let Work { logic, attribute_names, evaluators, cohorts, fractional, .. } = self;
         logic.get_or_insert_with(|| {
-            Compiler::new(std::mem::take(attributes), std::mem::take(evaluators), std::mem::take(cohorts))
+            let [attributes, cohorts] = [attribute_names, cohorts].map(std::mem::take);
+            Compiler::new(attributes, std::mem::take(evaluators), cohorts, *fractional)
         })
     }
 
     fn cohort(&mut self, piece: Piece<'_>, name: &str, item: usize, place: &Path<'_>) {
-        let Work { logic, attribute_names, evaluators, cohorts, findings, .. } = self;
-        let logic = Work::logic(logic, attribute_names, evaluators, cohorts);
-        check_name(name, place, findings);
+        let mut findings = std::mem::take(&mut self.findings);
+        check_name(name, place, &mut findings);
         if self.cohort_names.insert(name.into(), ()).is_some() {
             findings.report(place, Problem::Twice(name.to_owned()));
         }
-        if let Some(json) = piece.read::<Json>(place, findings) {
-            logic.cohort(item, &json, place, findings);
+        if let Some(json) = piece.read::<Json>(place, &mut findings) {
+            self.logic().cohort(item, &json, place, &mut findings);
         }
+        self.findings = findings;
     }
 
     fn layer(&mut self, piece: Piece<'_>, name: &str, place: &Path<'_>) {
@@ -215,19 +222,8 @@ impl Work {
         let Some(wire) = piece.read::<wire::Rollout>(place, &mut self.findings) else { return };
         let Ok(id) = RolloutId::try_from(item) else { return };
         self.seed_is_free(&wire, place);
-        let Work {
-            policy,
-            findings,
-            clusters,
-            keys,
-            layers,
-            logic,
-            attribute_names,
-            evaluators,
-            cohorts,
-            ..
-        } = self;
-        let logic = Work::logic(logic, attribute_names, evaluators, cohorts);
+        self.logic();
+        let Work { policy, findings, clusters, keys, layers, logic: Some(logic), .. } = self else { return };
         let around = Surroundings { keys, layers, clusters };
         let compiled = rollout::compile(&wire, &around, logic, place, findings);
         policy.index.insert(id, &wire.hostnames, &wire.matches, place, findings);
@@ -273,32 +269,44 @@ impl Work {
         slices.insert(from, (to, item));
     }
 
-    /// Takes a flag by its shape; flags are not evaluated yet.
     fn flag(&mut self, piece: Piece<'_>, work: &Piecework, flags: &Path<'_>) {
         let place = if work.name.is_empty() { flags.item(work.item) } else { flags.field(&work.name) };
-        let Some(flag) = piece.read::<wire::Flag>(&place, &mut self.findings) else { return };
-        let key = match (&*work.name, &flag.key) {
+        let Some(wire) = piece.read::<wire::Flag>(&place, &mut self.findings) else { return };
+        let key = match (&*work.name, &wire.key) {
+            ("", Some(key)) if key.is_empty() => {
+                return self.findings.report(&place.field("key"), Problem::expected("a name", ""));
+            }
             ("", Some(key)) => key.as_str(),
             ("", None) => return self.findings.report(&place, Problem::MissingMember("key".into())),
             (name, _) => name,
         };
-        if self.flags.insert(key.into(), ()).is_some() {
+        if self.flag_keys.insert(key.into(), ()).is_some() {
             self.findings.report(&place, Problem::Twice(key.to_owned()));
         }
-        let mut variants: NameMap<()> = NameMap::default();
-        for (name, _) in &flag.variants.0 {
-            if variants.insert(name.clone(), ()).is_some() {
-                let variants = place.field("variants");
-                self.findings.report(&variants.field(name), Problem::Twice(name.to_string()));
-            }
+        self.logic();
+        let Work { policy, findings, metadata, exports, logic: Some(logic), .. } = self else { return };
+        let id = policy.flags.len();
+        let compiled = flag::compile(key, &wire, metadata, exports, logic, &place, findings);
+        logic.flag(key, id);
+        let Some(compiled) = compiled else { return };
+        if compiled.exported {
+            logic.need_flag(id);
         }
+        policy.add_flag(compiled);
+    }
+
+    /// Compiles one more of what nothing in the document uses; `false` when there is none left.
+    pub(super) fn compile_unused(&mut self) -> bool {
+        self.logic();
+        let Work { findings, logic: Some(logic), .. } = self else { return false };
+        logic.compile_unused(findings)
     }
 
     /// Checks what can be checked only when all is read.
     pub(super) fn close(&mut self) {
-        let Work { logic, attribute_names, evaluators, cohorts, .. } = self;
-        Work::logic(logic, attribute_names, evaluators, cohorts);
-        let Some(logic) = logic.take() else { return };
+        let Some(logic) = self.logic.take() else { return };
+        self.policy.needed_flags =
+            logic.needed_flags().iter().copied().filter_map(|id| id.try_into().ok()).collect();
         self.policy.library = logic.close(&mut self.findings).unwrap_or_default();
     }
 }

@@ -53,6 +53,9 @@ impl Loading {
             }
             Progress::Pieces(pieces, next) => {
                 let Some(piece) = pieces.get(*next) else {
+                    if self.work.compile_unused() {
+                        return true;
+                    }
                     self.work.close();
                     self.progress = Progress::Done;
                     return false;

@@ -30,8 +30,8 @@ const MEMBERS: [(&str, What, &str); 15] = [
     ("cohorts", What::Cohort, "{"),
     ("layers", What::Layer, "{"),
     ("holdouts", What::Holdout, "["),
-    ("rollouts", What::Rollout, "["),
     ("flags", What::Flag, "{["),
+    ("rollouts", What::Rollout, "["),
 ];
 
 /// What a piece is.

@@ -60,7 +60,7 @@ pub fn compile(
     let slice = slice(rollout, compiled.as_ref().map(|(kind, _)| *kind), around, place, findings);
     let when = match &rollout.when {
         None => None,
-        Some(when) => Some(logic.condition(when, &place.field("when"), findings)?),
+        Some(when) => Some(logic.when(when, &place.field("when"), findings)?),
     };
     let force = force(&rollout.force, &by_name, logic, &place.field("force"), findings)?;
     let seed = seed(rollout, place, findings)?;

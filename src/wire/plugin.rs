@@ -5,9 +5,8 @@ use serde::de::Deserializer;
 use serde_json::value::RawValue;
 
 use super::{ObjectOnly, some};
-use crate::json::Json;
 
-objects!(Plugin, PluginSource, Verify, PassKey);
+objects!(Plugin, PluginSource, Verify, Secret, Ofrep);
 
 /// The plugin configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,10 +31,10 @@ pub struct Plugin {
     #[serde(deserialize_with = "some")]
     pub verify: Option<Vec<Verify>>,
     /// Who signs passes.
-    pub pass_keys: Vec<PassKey>,
-    /// OFREP, by shape only.
+    pub pass_keys: Vec<Secret>,
+    /// How OFREP is answered, if it is.
     #[serde(deserialize_with = "some")]
-    pub ofrep: Option<Json>,
+    pub ofrep: Option<Ofrep>,
 }
 
 /// The config cluster.
@@ -80,10 +79,27 @@ pub struct Verify {
     pub ed25519: String,
 }
 
-/// A key that signs passes.
+/// How OFREP is answered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ofrep {
+    /// The path below which everything is OFREP's.
+    pub prefix: String,
+    /// The token that clients must have.
+    #[serde(default, deserialize_with = "some")]
+    pub bearer: Option<Secret>,
+    /// The origins whose scripts may read the answers.
+    #[serde(default)]
+    pub allow_origins: Vec<String>,
+    /// How large a body may be.
+    #[serde(default, deserialize_with = "some")]
+    pub max_body_bytes: Option<usize>,
+}
+
+/// Something that only the environment says.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
-pub struct PassKey {
+pub struct Secret {
     /// The environment variable that holds it.
     pub env: String,
 }

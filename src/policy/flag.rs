@@ -1,0 +1,203 @@
+//! Compiles one flag.
+
+use crate::finding::{Findings, Path, Problem};
+use crate::flag::{Flag, Variant, VariantIndex};
+use crate::json::{Json, compact, quoted};
+use crate::logic::Compiler;
+use crate::policy::NameMap;
+use crate::structured;
+use crate::wire;
+
+/// The most variants that a flag may have.
+const MAX_VARIANTS: usize = 1_000;
+/// What `x-mulkko-flags` may take at most, in bytes: as much as `baggage`.
+const MAX_EXPORTED_BYTES: usize = 8_192;
+/// The member of metadata by which a flag is exported.
+const EXPORT: &str = "mulkko.export";
+/// The member of metadata by which clients from outside may ask for it.
+const PUBLIC: &str = "mulkko.public";
+
+/// The flags that are exported.
+#[derive(Debug, Default)]
+pub struct Exports {
+    names: NameMap<()>,
+    /// What they take in the header, with their longest values.
+    bytes: usize,
+}
+
+/// Metadata: what each member says, as the document writes it.
+pub type Metadata = Vec<(Box<str>, wire::Scalar)>;
+
+/// Compiles the flag `key` at `place`, in a document that has `metadata`.
+pub fn compile(
+    key: &str,
+    flag: &wire::Flag,
+    metadata: &Metadata,
+    exports: &mut Exports,
+    logic: &mut Compiler,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Flag> {
+    let at = place.field("metadata");
+    let own = flag.metadata.as_ref().map_or(&[][..], |metadata| &metadata.0);
+    check_metadata(own, &at, findings);
+    let metadata = merged(metadata, own);
+    let export = export(key, &metadata, exports, &at, findings);
+    let variants = variants(&flag.variants, export, &place.field("variants"), findings);
+    if export.is_some() {
+        let longest = variants.iter().map(|variant| variant.member.len() + ", ".len()).max();
+        exports.bytes += longest.unwrap_or(0);
+        if exports.bytes > MAX_EXPORTED_BYTES {
+            let problem = Problem::over_limit("bytes in x-mulkko-flags", MAX_EXPORTED_BYTES, exports.bytes);
+            findings.report(&at.field(EXPORT), problem);
+        }
+    }
+    // flagd takes an empty name for none.
+    let default = flag.default_variant.as_deref().filter(|name| !name.is_empty());
+    let default = match default {
+        None => None,
+        Some(name) => match variants.iter().position(|variant| &*variant.name == name) {
+            Some(i) => u16::try_from(i).ok().map(VariantIndex),
+            None => {
+                findings.report(&place.field("defaultVariant"), Problem::unknown("variant", name));
+                None
+            }
+        },
+    };
+    let targeting = match &flag.targeting {
+        None => None,
+        Some(Json::Object(members)) if members.is_empty() => None,
+        Some(targeting @ Json::Object(_)) => {
+            Some(logic.targeting(targeting, &place.field("targeting"), findings)?)
+        }
+        Some(other) => {
+            findings.report(&place.field("targeting"), Problem::expected("an object", other.kind()));
+            None
+        }
+    };
+    Some(Flag {
+        key: key.into(),
+        enabled: flag.state == wire::State::Enabled,
+        variants,
+        default,
+        targeting,
+        public: public(&metadata, &at, findings),
+        metadata: written(&metadata),
+        exported: export.is_some(),
+    })
+}
+
+/// Reports names of metadata that stand twice.
+pub fn check_metadata(metadata: &[(Box<str>, wire::Scalar)], place: &Path<'_>, findings: &mut Findings) {
+    let mut names: NameMap<()> = NameMap::default();
+    for (name, _) in metadata {
+        if names.insert(name.clone(), ()).is_some() {
+            findings.report(&place.field(name), Problem::Twice(name.to_string()));
+        }
+    }
+}
+
+/// The metadata of the document, in which what the flag says itself comes first.
+fn merged<'m>(
+    all: &'m [(Box<str>, wire::Scalar)],
+    own: &'m [(Box<str>, wire::Scalar)],
+) -> Vec<(&'m str, &'m wire::Scalar)> {
+    let inherited = all.iter().filter(|(name, _)| own.iter().all(|(other, _)| other != name));
+    inherited.chain(own).map(|(name, value)| (&**name, value)).collect()
+}
+
+/// Metadata as a JSON object; empty where there is none.
+pub fn written(metadata: &[(&str, &wire::Scalar)]) -> Box<str> {
+    if metadata.is_empty() {
+        return Box::default();
+    }
+    let members: Vec<String> =
+        metadata.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.json())).collect();
+    format!("{{{}}}", members.join(",")).into()
+}
+
+/// The name of the member of `x-mulkko-flags` that tells the flag, if it is exported.
+fn export<'m>(
+    key: &'m str,
+    metadata: &[(&str, &'m wire::Scalar)],
+    exports: &mut Exports,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<&'m str> {
+    let (_, value) = metadata.iter().find(|(name, _)| *name == EXPORT)?;
+    let place = place.field(EXPORT);
+    let name = match value {
+        wire::Scalar::Bool(false) => return None,
+        wire::Scalar::Bool(true) => key,
+        wire::Scalar::Text { value, .. } => value,
+        wire::Scalar::Number(number) => {
+            findings.report(&place, Problem::expected("true, false or a name", number));
+            return None;
+        }
+    };
+    if !structured::is_key(name) {
+        let expected = "a key of RFC 9651 (`a-z` or `*` first, then also `0-9 _ - .`), or such a name here";
+        findings.report(&place, Problem::expected(expected, format_args!("\"{name}\"")));
+        return None;
+    }
+    if exports.names.insert(name.into(), ()).is_some() {
+        findings.report(&place, Problem::Twice(name.to_owned()));
+    }
+    Some(name)
+}
+
+fn public(metadata: &[(&str, &wire::Scalar)], place: &Path<'_>, findings: &mut Findings) -> bool {
+    let Some((_, value)) = metadata.iter().find(|(name, _)| *name == PUBLIC) else { return false };
+    match value {
+        wire::Scalar::Bool(value) => *value,
+        other => {
+            findings.report(&place.field(PUBLIC), Problem::expected("true or false", other.json()));
+            false
+        }
+    }
+}
+
+fn variants(
+    entries: &wire::Entries<wire::Value>,
+    export: Option<&str>,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Box<[Variant]> {
+    let entries = &entries.0;
+    if entries.is_empty() {
+        findings.report(place, Problem::expected("at least one variant", "none"));
+    }
+    if entries.len() > MAX_VARIANTS {
+        findings.report(place, Problem::over_limit("variants", MAX_VARIANTS, entries.len()));
+        return Box::default();
+    }
+    let mut names: NameMap<()> = NameMap::default();
+    let mut compiled: Vec<Variant> = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        let place = place.field(name);
+        if name.is_empty() {
+            findings.report(&place, Problem::expected("a name", ""));
+        }
+        if names.insert(name.clone(), ()).is_some() {
+            findings.report(&place, Problem::Twice(name.to_string()));
+        }
+        let wire::Value { value, json } = value;
+        let kind = value.kind();
+        match (value, compiled.first()) {
+            (Json::Null | Json::List(_), _) => {
+                let expected = "a boolean, a text, a number or an object";
+                findings.report(&place, Problem::expected(expected, kind));
+            }
+            (_, Some(first)) if first.value.kind() != kind => {
+                let expected = format!("{}, as the first variant has", first.value.kind());
+                findings.report(&place, Problem::expected(expected, kind));
+            }
+            _ => {}
+        }
+        let json = compact(json.get());
+        let member = export.and_then(|name| structured::member(name, value, &json)).unwrap_or_default();
+        let member = member.into();
+        compiled.push(Variant { name: name.clone(), value: value.clone(), json, member });
+    }
+    compiled.into()
+}
