@@ -1,6 +1,6 @@
 //! Flags as flagd defines them: its own test cases and documents, asked for over OFREP, natively and as wasm under Node.
 
-#![expect(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by them")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by them")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

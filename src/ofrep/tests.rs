@@ -34,7 +34,7 @@ const POLICY: &str = r#"{
         "long": {
             "state": "ENABLED",
             "variants": { "on": true },
-            "targeting": { "map": [{ "var": "list" }, { "map": [{ "var": "list" }, 1] }] }
+            "targeting": { "reduce": [{ "var": "list" }, { "cat": [{ "var": "accumulator" }, { "var": "accumulator" }] }, "x"] }
         }
     }
 }"#;
