@@ -9,6 +9,8 @@ mod eppo;
 mod flagd;
 mod growthbook;
 mod launchdarkly;
+#[cfg(feature = "mulkko")]
+mod mulkko;
 mod unleash;
 mod users;
 
@@ -75,6 +77,8 @@ fn engines(users: &[User]) -> Vec<Engine> {
         };
     }
     vec![
+        #[cfg(feature = "mulkko")]
+        engine!("mulkko", mulkko),
         engine!("flagd-evaluation-engine", flagd),
         engine!("datalogic-rs", datalogic),
         engine!("unleash-yggdrasil", unleash),
