@@ -1,6 +1,7 @@
 //! mulkko: progressive delivery decided inside the proxy.
 //!
-//! A plugin for Envoy that decides, for each request, which variant of a rollout answers, out of one policy document.
+//! A plugin for Envoy that decides, for each request, which variant of a rollout answers and which values flags have, out
+//! of one policy document.
 //! This crate is the engine, which knows no proxy, and (on wasm32 only) the plugin around it. The README says what a
 //! policy may say; this is the map of what makes it true.
 //!
@@ -11,13 +12,15 @@
 //! 3. [`decide::decide`] finds the rollouts that match ([`matches::Index`]), and for each asks, in this order: is it
 //!    disabled, passed, followed, forced, eligible ([`logic::Condition`]), held out, in its slice, whole at this
 //!    instant ([`schedule::Schedule`]), and at last where its key lies ([`bucket::Seed`]). What a request holds is
-//!    looked up when it is asked for, and once ([`decide::Values`]).
+//!    looked up when it is asked for, and once ([`decide::Values`]). Then the exported [`flag`]s are resolved.
 //! 4. [`effects::effects`] works out what becomes of the request: headers, filter state, [`baggage`], [`cookie`]s; what
 //!    [`decide::Trust`] does not believe is removed.
 //! 5. `plugin::stream` carries that out, filter state first, so that the route is picked anew with all of it in place,
 //!    and counts. With the response come the cookies that were minted and, for a pass that asks, the explanation.
 //!
-//! Without a policy, or where no rollout matches, steps 4 and 5 only remove what is forged.
+//! Without a policy, or where no rollout matches and no flag is exported, steps 4 and 5 only remove what is forged.
+//!
+//! A request below the prefix of [`ofrep`] goes nowhere: `plugin::ofrep` reads its body and sends the answer.
 //!
 //! # The life of a policy
 //! 1. `plugin::root` reads the plugin configuration ([`configuration::Configuration`]). A policy that is published
@@ -35,9 +38,10 @@
 //! | job | modules |
 //! |---|---|
 //! | what documents may look like, and what is wrong with them | [`wire`], [`json`], [`finding`], [`configuration`] |
-//! | what is true of a policy | [`policy`], [`mod@matches`], [`logic`], [`pattern`], [`schedule`], [`bucket`], [`moment`] |
+//! | what is true of a policy | [`policy`], [`mod@matches`], [`logic`], [`pattern`], [`schedule`], [`bucket`], [`moment`], [`flag`], [`murmur3`] |
 //! | what a request holds | [`headers`], [`authority`], [`query`], [`cookie`], [`baggage`], [`pass`] |
-//! | deciding, and what follows from it | [`decide`], [`effects`] |
+//! | deciding, and what follows from it | [`decide`], [`effects`], [`structured`] |
+//! | flags for who asks for them | [`ofrep`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
 //! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
 //!
@@ -51,8 +55,9 @@
 //!   when it is compiled.
 //! * There is no policy in part. A refused document leaves nothing behind but its ETag.
 //! * There is one evaluator, and one wording of each refusal ([`finding::Problem`]).
-//! * Nothing is parsed for a request: no JSON of the policy is left, no percentage is a float, no name is looked up
-//!   that the policy could resolve. (A pass is, after its signature has been verified.)
+//! * Nothing is parsed for a request: no JSON of the policy is left but the values of flags, no percentage is a float,
+//!   no name is looked up that the policy could resolve. (A pass is, after its signature has been verified, and so is
+//!   the context for which somebody asks for flags.)
 //! * Nothing of a request grows without bound: keys, texts, passes, baggage and the steps of a condition have limits,
 //!   and no label of a metric comes from a request.
 //! * Nothing panics: a panic kills every stream of a worker. The lints deny what does, and `unsafe` stands in

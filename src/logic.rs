@@ -12,11 +12,16 @@
 //! * A [`Value`] borrows from policy and request. Comparing, searching and matching texts copies none.
 //!
 //! # Operators
-//! All of JsonLogic's and flagd's (`sem_ver`, `starts_with`, `ends_with`, `$ref`), and
+//! All of JsonLogic's and flagd's (`fractional`, `sem_ver`, `starts_with`, `ends_with`, `$ref`), and
 //! * `{"cohort": NAME}`: whether the request is in the cohort;
 //! * `{"cidr": [IP, NETWORK or [NETWORK…]]}`: whether the address is in one of the networks, or is one of the addresses;
 //!   bits beyond a prefix do not count; null where IP is none. IPv4 addresses mapped into IPv6 are IPv4 addresses;
-//! * `{"matches": [TEXT, PATTERN]}`: whether the pattern matches the whole text; null where TEXT is none.
+//! * `{"matches": [TEXT, PATTERN]}`: whether the pattern matches the whole text; null where TEXT is none;
+//! * `{"flag": KEY}`: the flag's value, in a rollout's `when` alone.
+//!
+//! A flag's targeting is taken as flagd takes it ([`Compiler::targeting`]): what it has that cannot work is null when it
+//! is evaluated, where a condition would be refused. `fractional` without a bucketing value hashes the flag's key (none,
+//! in a condition) and the targeting key.
 //!
 //! In the body of `map`, `filter`, `all`, `none`, `some` and `reduce`, `var` looks into the item. A `cohort` there still
 //! asks the request; a `$ref` is as if its expression stood there. `log` is its operand: nothing is logged.

@@ -28,7 +28,7 @@ use crate::policy::Policy;
 use crate::query::decode_path;
 
 pub use answer::Answer;
-pub use context::Context;
+pub use context::{Context, Evaluating};
 
 /// How long a body may take, in milliseconds.
 pub const BODY_TIMEOUT_MS: i64 = 5_000;
@@ -159,7 +159,7 @@ impl Asked {
             Ok(context) => context,
             Err(problem) => return self.failed(400, "INVALID_CONTEXT", &problem),
         };
-        let evaluating = context::Evaluating::new(policy, request, &context);
+        let evaluating = Evaluating::new(policy, request, &context);
         let answer = match &self.key {
             Some(key) => match policy.flag_keyed(key).filter(|flag| self.is_there(flag)) {
                 Some(flag) => Answer::single(flag, evaluating.resolve(flag)),

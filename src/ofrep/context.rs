@@ -49,17 +49,20 @@ pub struct Evaluating<'a> {
 }
 
 impl<'a> Evaluating<'a> {
-    /// Under `policy`.
+    /// Under `policy`, for who asks with `request`.
+    #[must_use]
     pub fn new(policy: &'a Policy, request: Request<'a>, context: &'a Context) -> Evaluating<'a> {
         Evaluating { policy, request, context, values: Values::new(policy, request) }
     }
 
-    /// What a flag resolves to.
+    /// What a flag of the policy resolves to.
+    #[must_use]
     pub fn resolve(&self, flag: &'a Flag) -> Resolution {
         flag.resolve(&self.policy.library, &self.values.seen_by(flag, Some(self.context)))
     }
 
     /// The cookies that keep the ids that were drawn.
+    #[must_use]
     pub fn cookies(self) -> Vec<String> {
         set_cookies(self.policy, &self.values.into_minted(), self.request.headers)
     }

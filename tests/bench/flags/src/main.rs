@@ -9,7 +9,6 @@ mod eppo;
 mod flagd;
 mod growthbook;
 mod launchdarkly;
-#[cfg(feature = "mulkko")]
 mod mulkko;
 mod unleash;
 mod users;
@@ -77,7 +76,6 @@ fn engines(users: &[User]) -> Vec<Engine> {
         };
     }
     vec![
-        #[cfg(feature = "mulkko")]
         engine!("mulkko", mulkko),
         engine!("flagd-evaluation-engine", flagd),
         engine!("datalogic-rs", datalogic),
