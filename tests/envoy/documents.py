@@ -4,6 +4,9 @@ import json
 
 from stage import load_policy, marked
 
+# What makes the plugin answer flags where clients of OpenFeature ask for them.
+OFREP = {"ofrep": {"prefix": "/ofrep/v1"}, "trust": "mesh"}
+
 
 def source(**members):
     """A source that asks five times a second, with other members as given."""
@@ -33,6 +36,14 @@ def large_canary(percent, revision, size=100_000):
         for i in range(size // len(json.dumps(template)))
     ]
     return policy
+
+
+def with_flags(document, revision=1):
+    """`canary(0)`, which shows that it is in force, with what a flagd document says.
+
+    Metadata of its own would be told with each flag: it has none.
+    """
+    return {**canary(0, revision), "metadata": {}, **document}
 
 
 def user(number):
