@@ -26,6 +26,19 @@ pub enum Json {
 }
 
 impl Json {
+    /// The member `name`; the last of that name, as most readers of JSON have it.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Json> {
+        let Json::Object(members) = self else { return None };
+        members.iter().rev().find(|(member, _)| &**member == name).map(|(_, value)| value)
+    }
+
+    /// Item `i`, from 0.
+    #[must_use]
+    pub fn item(&self, i: usize) -> Option<&Json> {
+        if let Json::List(items) = self { items.get(i) } else { None }
+    }
+
     /// What this value is, for a refusal: `found an array`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -68,7 +68,7 @@ use var::Attributes;
 
 pub use eval::Failure;
 pub use value::{List, Object, Value};
-pub use var::{Data, FlagSlot, Key, Var};
+pub use var::{Data, FlagSlot, Key, Var, Way};
 
 /// Compiles all expressions of one policy.
 ///
@@ -277,7 +277,7 @@ impl Condition {
     /// `library` is that of the same compiler; of another one the wrong cohorts answer.
     #[must_use]
     pub fn holds(&self, library: &Library, data: &dyn Data) -> bool {
-        self.evaluate(library, data).is_truthy()
+        Evaluation::new(library, data).truth(&self.0, eval::Scope::Data).unwrap_or(false)
     }
 
     /// Its value; null if it used up its budget.

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 use crate::bucket::{Seed, Threshold};
 use crate::flag::{Flag, FlagId};
-use crate::logic::{Condition, Library};
+use crate::logic::{Condition, Library, Way};
 use crate::matches::Index;
 use crate::schedule::{Schedule, VariantId};
 
@@ -27,7 +27,7 @@ pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 
 /// A map by names that stand in the policy.
-pub(crate) type NameMap<T> = HashMap<Box<str>, T>;
+pub(crate) type NameMap<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;
 
 /// A rollout, by its place in the document.
 pub type RolloutId = u32;
@@ -147,8 +147,8 @@ pub struct Key {
 /// A named value of a request, for conditions.
 #[derive(Debug)]
 pub struct Attribute {
-    /// Its name.
-    pub name: Box<str>,
+    /// Its name, as a way into the context of a flag.
+    pub way: Way,
     /// Sources in order: the first that is present and not empty wins.
     pub from: Box<[Source]>,
 }

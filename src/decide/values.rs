@@ -7,7 +7,8 @@ use crate::authority;
 use crate::cookie;
 use crate::decide::{Request, Trust};
 use crate::flag::{Flag, Resolution};
-use crate::logic::{Data, FlagSlot, Key as HashedKey, Value, Var};
+use crate::json::Json;
+use crate::logic::{Data, FlagSlot, Key as HashedKey, Value, Var, Way};
 use crate::matches::Target;
 use crate::ofrep::Context;
 use crate::pass::Passes;
@@ -256,16 +257,25 @@ pub struct Seen<'v, 'a> {
 }
 
 impl<'a> Seen<'_, 'a> {
-    /// What the context says of `name`, where there is one.
-    fn said(&self, name: &str) -> Value<'a> {
-        self.context.map_or(Value::Null, |context| Value::from(&context.0).at(name))
+    /// What the context says, where there is one.
+    fn said(&self, way: &Way) -> Value<'a> {
+        self.context.and_then(|context| way.follow(&context.0)).map_or(Value::Null, Value::from)
+    }
+
+    /// The targeting key that the context says.
+    fn said_key(&self) -> Value<'a> {
+        self.context.and_then(|context| context.0.member("targetingKey")).map_or(Value::Null, Value::from)
     }
 
     /// What the request says or, where it says nothing, the context: at the edge. In the mesh the other way round.
-    fn either<'s>(&'s self, name: &str, known: impl FnOnce() -> Value<'s>) -> Value<'s> {
+    fn either<'s>(
+        &'s self,
+        said: impl FnOnce() -> Value<'s>,
+        known: impl FnOnce() -> Value<'s>,
+    ) -> Value<'s> {
         match self.values.request.trust {
-            Trust::Edge => known().or_else(|| self.said(name)),
-            Trust::Mesh => self.said(name).or_else(known),
+            Trust::Edge => known().or_else(said),
+            Trust::Mesh => said().or_else(known),
         }
     }
 }
@@ -276,16 +286,18 @@ impl Data for Seen<'_, '_> {
         let node = values.request.node;
         match var {
             Var::Attribute(i) => {
-                let name = values.policy.attributes.get(*i).map_or("", |attribute| &attribute.name);
-                self.either(name, || text(values.attribute(*i)))
+                let way = values.policy.attributes.get(*i).map(|attribute| &attribute.way);
+                let said = || way.map_or(Value::Null, |way| self.said(way));
+                self.either(said, || text(values.attribute(*i)))
             }
-            Var::TargetingKey => self.either("targetingKey", || {
-                text(match self.key {
+            Var::TargetingKey => {
+                let known = || match self.key {
                     TargetingKey::None => None,
                     TargetingKey::Key(id) => values.key(id),
                     TargetingKey::Node => values.node_id(),
-                })
-            }),
+                };
+                self.either(|| self.said_key(), || text(known()))
+            }
             Var::Method => text(Some(values.method)),
             Var::Host => values.host.as_deref().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
             Var::Path => text(Some(values.path)),
@@ -299,12 +311,25 @@ impl Data for Seen<'_, '_> {
             #[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2⁵³")]
             Var::Timestamp => Value::Number(values.now_ms().div_euclid(1_000) as f64),
             Var::FlagKey => self.flag.map_or(Value::Null, |flag| Value::from(&*flag.key)),
-            Var::Other(name) => self.said(name),
+            Var::Other(way) => self.said(way),
+        }
+    }
+
+    fn text<'s>(&'s self, var: &Var) -> Option<Cow<'s, str>> {
+        match (var, self.context) {
+            (Var::Other(way), Some(context)) => match way.follow(&context.0)? {
+                Json::Text(text) => Some(Cow::Borrowed(text)),
+                _ => None,
+            },
+            _ => match self.var(var) {
+                Value::Text(text) => Some(text),
+                _ => None,
+            },
         }
     }
 
     fn key(&self) -> HashedKey<'_> {
-        let said = HashedKey::Value(self.said("targetingKey"));
+        let said = HashedKey::Value(self.said_key());
         let is_known = match self.key {
             TargetingKey::Key(id) => {
                 self.values.request.trust == Trust::Edge && self.values.key(id).is_some()

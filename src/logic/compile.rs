@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::library::{Named, Use};
-use super::tree::{Binary, Each, Expr, Many, Order, Texts, Unary};
+use super::tree::{Binary, Each, Expr, Many, Order, Texts, Unary, joined};
 use super::var::Attributes;
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
@@ -169,7 +169,7 @@ impl<'c> Expressions<'c> {
             ">=" => self.order(Order::GreaterOrEqual, operands, at),
             "/" => self.binary(Binary::Divide, operands, at),
             "%" => self.binary(Binary::Remainder, operands, at),
-            "and" => self.some(operands, at).map(Expr::And),
+            "and" => self.some(operands, at).map(|operands| Expr::And(joined(operands))),
             "or" => self.some(operands, at).map(Expr::Or),
             "max" => self.many(Many::Max, operands, at),
             "min" => self.many(Many::Min, operands, at),

@@ -1,5 +1,6 @@
 //! Evaluation: what every operator does.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::Library;
@@ -7,9 +8,9 @@ use super::budget::{Budget, Exhausted};
 use super::coerce;
 use super::networks::parse_address;
 use super::sem_ver::{Comparison, Version};
-use super::tree::{Binary, Expr, Given, Many, Order, SemVer, Unary};
+use super::tree::{Binary, Expr, Given, Many, Order, SemVer, Texts, Unary};
 use super::value::Value;
-use super::var::Data;
+use super::var::{Data, Way};
 
 pub(super) type Outcome<T> = Result<T, Failure>;
 
@@ -69,12 +70,9 @@ impl<'a> Evaluation<'a> {
             Expr::UnknownEvaluator => Err(Failure::UnknownEvaluator),
             Expr::Fractional(of) => self.fractional(of, scope),
             Expr::Flag(slot) => self.read(self.data.flag(*slot)),
-            Expr::InTexts(item, texts) => match self.value(item, scope)? {
-                Value::Text(text) => Ok(Value::Bool(texts.contain(&text))),
-                _ => Ok(Value::Bool(false)),
-            },
+            Expr::InTexts(item, texts) => Ok(Value::Bool(self.in_texts(item, texts, scope)?)),
             Expr::List(items) => self.list(items, scope),
-            Expr::Item(path) => self.item(path, scope),
+            Expr::Item(way) => self.item(way, scope),
             Expr::Computed(name) => self.computed(name, scope),
             Expr::Default(operands) => self.default(operands, scope),
             Expr::Missing(names) => self.missing(names, scope),
@@ -83,7 +81,7 @@ impl<'a> Evaluation<'a> {
             Expr::Substring(text, start, length) => self.substring(text, start, length.as_deref(), scope),
             Expr::Each(each, operands) => self.each(*each, operands, scope),
             Expr::Reduce(operands) => self.reduce(operands, scope),
-            Expr::SemVer(versions) => self.sem_ver(versions, scope),
+            Expr::SemVer(versions) => Ok(self.sem_ver(versions, scope)?.map_or(Value::Null, Value::Bool)),
             Expr::InNetworks(address, networks) => match self.value(address, scope)? {
                 Value::Text(text) => Ok(parse_address(&text)
                     .map_or(Value::Null, |address| Value::Bool(networks.contain(address)))),
@@ -97,6 +95,31 @@ impl<'a> Evaluation<'a> {
                 _ => Ok(Value::Null),
             },
         }
+    }
+
+    /// Whether an expression counts as true: its value is not made where only that is asked.
+    pub(super) fn truth(&mut self, expr: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<bool> {
+        let truth = match expr {
+            Expr::And(operands) => self.all(operands, true, scope)?,
+            Expr::Or(operands) => !self.all(operands, false, scope)?,
+            Expr::Unary(Unary::Not, operand) => !self.truth(operand, scope)?,
+            Expr::Unary(Unary::Truth, operand) => self.truth(operand, scope)?,
+            Expr::InTexts(item, texts) => self.in_texts(item, texts, scope)?,
+            Expr::SemVer(versions) => self.sem_ver(versions, scope)? == Some(true),
+            _ => return Ok(self.value(expr, scope)?.is_truthy()),
+        };
+        self.budget.spend(1)?;
+        Ok(truth)
+    }
+
+    /// Whether every operand counts as `wanted`.
+    fn all(&mut self, operands: &'a [Expr], wanted: bool, scope: Scope<'_, 'a>) -> Outcome<bool> {
+        for operand in operands {
+            if self.truth(operand, scope)? != wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A value that somebody will read. All that operators do with an operand, they do in time that goes with its size.
@@ -117,7 +140,7 @@ impl<'a> Evaluation<'a> {
 
     fn cohort(&mut self, id: usize) -> Outcome<Value<'a>> {
         match self.library.cohort(id) {
-            Some(expr) => Ok(Value::Bool(self.value(expr, Scope::Data)?.is_truthy())),
+            Some(expr) => Ok(Value::Bool(self.truth(expr, Scope::Data)?)),
             None => Ok(Value::Null),
         }
     }
@@ -135,9 +158,9 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn item(&mut self, path: &str, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+    fn item(&mut self, way: &Way, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         match scope {
-            Scope::Item(item) => self.copied(item.at(path)),
+            Scope::Item(item) => self.copied(item.along(way)),
             Scope::Data => Ok(Value::Null),
         }
     }
@@ -176,7 +199,7 @@ impl<'a> Evaluation<'a> {
     fn branch(&mut self, branches: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         for branch in branches.chunks(2) {
             match branch {
-                [condition, value] if self.value(condition, scope)?.is_truthy() => {
+                [condition, value] if self.truth(condition, scope)? => {
                     return self.value(value, scope);
                 }
                 [otherwise] => return self.value(otherwise, scope),
@@ -187,13 +210,12 @@ impl<'a> Evaluation<'a> {
     }
 
     fn unary(&mut self, operator: Unary, operand: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
-        let value = self.value(operand, scope)?;
-        Ok(match operator {
-            Unary::Not => Value::Bool(!value.is_truthy()),
-            Unary::Truth => Value::Bool(value.is_truthy()),
-            Unary::Negate => Value::Number(-coerce::number(&value)),
-            Unary::Log => value,
-        })
+        match operator {
+            Unary::Not => Ok(Value::Bool(!self.truth(operand, scope)?)),
+            Unary::Truth => Ok(Value::Bool(self.truth(operand, scope)?)),
+            Unary::Negate => Ok(Value::Number(-coerce::number(&self.value(operand, scope)?))),
+            Unary::Log => self.value(operand, scope),
+        }
     }
 
     fn binary(
@@ -285,7 +307,8 @@ impl<'a> Evaluation<'a> {
         self.copied(Value::from(part))
     }
 
-    fn sem_ver(&mut self, versions: &'a SemVer, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+    /// Whether two versions stand to each other as is said; nothing where one of them is none.
+    fn sem_ver(&mut self, versions: &'a SemVer, scope: Scope<'_, 'a>) -> Outcome<Option<bool>> {
         let comparison = match &versions.comparison {
             Given::Literal(comparison) => Some(*comparison),
             Given::Computed(expr) => match self.value(expr, scope)? {
@@ -293,35 +316,63 @@ impl<'a> Evaluation<'a> {
                 _ => None,
             },
         };
-        let (value, version, value_of_target, target);
+        let (version, target);
         let version = match &versions.version {
-            Given::Literal(version) => Some(version),
+            Given::Literal(written) => Some(written.version()),
             Given::Computed(expr) => {
-                value = self.value(expr, scope)?;
-                version = read_version(&value);
-                version.as_ref()
+                version = self.version_text(expr, scope)?;
+                version.as_deref().and_then(Version::parse)
             }
         };
         let target = match &versions.target {
-            Given::Literal(target) => Some(target),
+            Given::Literal(written) => Some(written.version()),
             Given::Computed(expr) => {
-                value_of_target = self.value(expr, scope)?;
-                target = read_version(&value_of_target);
-                target.as_ref()
+                target = self.version_text(expr, scope)?;
+                target.as_deref().and_then(Version::parse)
             }
         };
         Ok(match (version, comparison, target) {
-            (Some(version), Some(comparison), Some(target)) => Value::Bool(comparison.holds(version, target)),
-            _ => Value::Null,
+            (Some(version), Some(comparison), Some(target)) => {
+                let mut also = versions.also.iter();
+                let holds = comparison.holds(&version, &target);
+                Some(holds && also.all(|(comparison, target)| comparison.holds(&version, &target.version())))
+            }
+            _ => None,
         })
     }
-}
 
-fn read_version<'v>(value: &'v Value<'_>) -> Option<Version<'v>> {
-    match value {
-        Value::Text(text) => Version::parse(text),
-        Value::Number(number) => Version::parse(&coerce::number_text(*number)).map(Version::into_owned),
-        _ => None,
+    /// An operand that may be a version: a text, or a number's.
+    fn version_text(&mut self, expr: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Option<Cow<'a, str>>> {
+        if let Some(text) = self.text_of_var(expr)? {
+            return Ok(Some(text));
+        }
+        Ok(match self.value(expr, scope)? {
+            Value::Text(text) => Some(text),
+            Value::Number(number) => Some(Cow::Owned(coerce::number_text(number))),
+            _ => None,
+        })
+    }
+
+    /// The text of a variable, without the way over a [`Value`]; nothing for other expressions and values.
+    fn text_of_var(&mut self, expr: &'a Expr) -> Outcome<Option<Cow<'a, str>>> {
+        let Expr::Var(var) = expr else { return Ok(None) };
+        let data: &'a dyn Data = self.data;
+        let text = data.text(var);
+        if let Some(text) = &text {
+            self.budget.spend(1)?;
+            self.budget.read(text.len())?;
+        }
+        Ok(text)
+    }
+
+    fn in_texts(&mut self, item: &'a Expr, texts: &Texts, scope: Scope<'_, 'a>) -> Outcome<bool> {
+        if let Some(text) = self.text_of_var(item)? {
+            return Ok(texts.contain(&text));
+        }
+        Ok(match self.value(item, scope)? {
+            Value::Text(text) => texts.contain(&text),
+            _ => false,
+        })
     }
 }
 

@@ -4,9 +4,9 @@ use super::coerce::number_text;
 use super::compile::{At, Expressions, Part, Scope, operands_of};
 use super::library::Use;
 use super::networks::{Networks, parse_network};
-use super::sem_ver::{Comparison, Version};
+use super::sem_ver::{Comparison, Version, Written};
 use super::tree::{Binary, Expr, Given, SemVer};
-use super::var::FlagSlot;
+use super::var::{FlagSlot, Way};
 use crate::finding::{Path, Problem};
 use crate::json::Json;
 use crate::pattern::Pattern;
@@ -35,10 +35,15 @@ impl Expressions<'_> {
         let version = self.version(version, at.path(&at.path.item(0)));
         let comparison = self.comparison(comparison, at.path(&at.path.item(1)));
         let target = self.version(target, at.path(&at.path.item(2)));
-        Some(Expr::SemVer(Box::new(SemVer { version: version?, comparison: comparison?, target: target? })))
+        Some(Expr::SemVer(Box::new(SemVer {
+            version: version?,
+            comparison: comparison?,
+            target: target?,
+            also: Vec::new(),
+        })))
     }
 
-    fn version(&mut self, json: &Json, at: At<'_>) -> Option<Given<Version<'static>>> {
+    fn version(&mut self, json: &Json, at: At<'_>) -> Option<Given<Written>> {
         let number;
         let text = match json {
             Json::Object(_) => return self.expression(json, at).map(Given::Computed),
@@ -50,7 +55,7 @@ impl Expressions<'_> {
             _ => return self.refuse(at.path, Problem::expected("a version", json.kind())),
         };
         match Version::parse(text) {
-            Some(version) => Some(Given::Literal(version.into_owned())),
+            Some(version) => Some(Given::Literal(version.written())),
             None => self.refuse(at.path, Problem::expected("a version", text)),
         }
     }
@@ -191,7 +196,7 @@ impl Expressions<'_> {
         }
         Some(match at.scope {
             Scope::Data => Expr::Var(self.names.attributes.var(name)),
-            Scope::Item => Expr::Item(name.into()),
+            Scope::Item => Expr::Item(Way::new(name)),
         })
     }
 

@@ -1,17 +1,23 @@
 //! Versions and how they compare: semver.org's order, taken as liberally as flagd does.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// A version: `1.2.3`, with a `v` before it or not, without minor or patch number (0 then), with or without a pre-release.
 /// What follows `+` is not kept, since it does not count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version<'a> {
     major: u64,
     minor: u64,
     patch: u64,
     /// Identifiers between dots; empty for a release.
-    pre_release: Cow<'a, str>,
+    pre_release: &'a str,
+}
+
+/// A version that a policy writes.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    numbers: (u64, u64, u64),
+    pre_release: Box<str>,
 }
 
 /// How `sem_ver` compares.
@@ -32,41 +38,54 @@ pub(super) enum Comparison {
 impl<'a> Version<'a> {
     /// Reads a version: nothing for what is none, and for numbers above 2⁶⁴ − 1.
     pub(super) fn parse(text: &'a str) -> Option<Version<'a>> {
-        let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
-        let (text, build) = split_suffix(text, '+');
-        let (core, pre_release) = split_suffix(text, '-');
-        let is_whole = pre_release.is_some() || build.is_some();
-        let mut numbers = core.split('.').map(numeric);
-        let major = numbers.next()??;
-        let minor = numbers.next();
-        let patch = numbers.next();
-        if numbers.next().is_some() || (is_whole && patch.is_none()) {
-            return None;
+        let bytes = text.as_bytes();
+        let (major, rest) = numeric(bytes.strip_prefix(b"v").or(bytes.strip_prefix(b"V")).unwrap_or(bytes))?;
+        let (minor, rest) = dotted(rest)?;
+        let (patch, rest) = dotted(rest)?;
+        let version = |pre_release| {
+            let (minor, patch) = (minor.unwrap_or(0), patch.unwrap_or(0));
+            Version { major, minor, patch, pre_release }
+        };
+        if rest.is_empty() {
+            return Some(version(""));
         }
-        let (minor, patch) = (minor.unwrap_or(Some(0))?, patch.unwrap_or(Some(0))?);
-        let well_formed = build.is_none_or(|build| build.split('.').all(is_identifier))
-            && pre_release
-                .is_none_or(|pre| pre.split('.').all(|id| is_identifier(id) && !has_leading_zero(id)));
-        well_formed.then(|| Version {
-            major,
-            minor,
-            patch,
-            pre_release: Cow::Borrowed(pre_release.unwrap_or_default()),
-        })
+        // Only a whole version has a pre-release or a build.
+        patch?;
+        let suffixes = str::from_utf8(rest).ok()?;
+        let (pre_release, build) =
+            suffixes.split_once('+').map_or((suffixes, None), |(pre, it)| (pre, Some(it)));
+        let is_build = build.is_none_or(|build| build.split('.').all(is_identifier));
+        let pre_release = match pre_release.strip_prefix('-') {
+            Some(pre) if pre.split('.').all(|id| is_identifier(id) && !has_leading_zero(id)) => pre,
+            None if pre_release.is_empty() => "",
+            _ => return None,
+        };
+        is_build.then(|| version(pre_release))
+    }
+
+    fn numbers(&self) -> (u64, u64, u64) {
+        (self.major, self.minor, self.patch)
     }
 
     /// The same version, borrowing nothing.
-    pub(super) fn into_owned(self) -> Version<'static> {
-        Version { pre_release: Cow::Owned(self.pre_release.into_owned()), ..self }
+    pub(super) fn written(&self) -> Written {
+        Written { numbers: self.numbers(), pre_release: self.pre_release.into() }
+    }
+}
+
+impl Written {
+    /// The version.
+    pub(super) fn version(&self) -> Version<'_> {
+        let (major, minor, patch) = self.numbers;
+        Version { major, minor, patch, pre_release: &self.pre_release }
     }
 }
 
 impl Ord for Version<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let numbers = |version: &Self| (version.major, version.minor, version.patch);
-        numbers(self).cmp(&numbers(other)).then_with(|| {
+        self.numbers().cmp(&other.numbers()).then_with(|| {
             match (self.pre_release.is_empty(), other.pre_release.is_empty()) {
-                (false, false) => pre_release_order(&self.pre_release, &other.pre_release),
+                (false, false) => pre_release_order(self.pre_release, other.pre_release),
                 (a, b) => a.cmp(&b),
             }
         })
@@ -113,12 +132,28 @@ impl Comparison {
     }
 }
 
-fn split_suffix(text: &str, mark: char) -> (&str, Option<&str>) {
-    text.split_once(mark).map_or((text, None), |(text, suffix)| (text, Some(suffix)))
+/// A number without leading zeros at the start of `text`, and what follows it.
+fn numeric(text: &[u8]) -> Option<(u64, &[u8])> {
+    /// So many digits always fit.
+    const DIGITS: usize = 19;
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (written, rest) = text.split_at_checked(digits)?;
+    let number = match written {
+        [] | [b'0', _, ..] => return None,
+        written if digits <= DIGITS => {
+            written.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+        }
+        written => str::from_utf8(written).ok()?.parse().ok()?,
+    };
+    Some((number, rest))
 }
 
-fn numeric(text: &str) -> Option<u64> {
-    (is_numeric(text) && !has_leading_zero(text)).then(|| text.parse().ok())?
+/// The number after a dot, if a dot is next. The outer `None`: none follows it.
+fn dotted(text: &[u8]) -> Option<(Option<u64>, &[u8])> {
+    match text {
+        [b'.', after @ ..] => numeric(after).map(|(number, rest)| (Some(number), rest)),
+        _ => Some((None, text)),
+    }
 }
 
 fn is_numeric(text: &str) -> bool {

@@ -15,7 +15,7 @@ impl Data for Context {
     fn var<'s>(&'s self, var: &Var) -> Value<'s> {
         let context = Value::from(&self.0);
         match var {
-            Var::Other(path) => context.at(path),
+            Var::Other(way) => context.along(way),
             Var::TargetingKey => context.at("targetingKey"),
             Var::ClientIp => context.at("client.ip"),
             Var::Header(name) => context.at("request.headers").at(name),

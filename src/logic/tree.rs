@@ -2,8 +2,8 @@
 
 use super::fractional::Fractional;
 use super::networks::Networks;
-use super::sem_ver::{Comparison, Version};
-use super::var::{FlagSlot, Var};
+use super::sem_ver::{Comparison, Written};
+use super::var::{FlagSlot, Var, Way};
 use crate::json::Json;
 use crate::pattern::Pattern;
 
@@ -17,7 +17,7 @@ pub(super) enum Expr {
     /// `var` outside of a body.
     Var(Var),
     /// `var` in a body: the way into the item.
-    Item(Box<str>),
+    Item(Way),
     /// `var` of a name that is computed.
     Computed(Box<Expr>),
     /// The first, or the second where that is null: `var` with a default.
@@ -118,9 +118,44 @@ pub(super) enum Each {
 
 #[derive(Clone, Debug)]
 pub(super) struct SemVer {
-    pub(super) version: Given<Version<'static>>,
+    pub(super) version: Given<Written>,
     pub(super) comparison: Given<Comparison>,
-    pub(super) target: Given<Version<'static>>,
+    pub(super) target: Given<Written>,
+    /// What an `and` asks of the same version next, so that a range reads it once.
+    pub(super) also: Vec<(Comparison, Written)>,
+}
+
+impl SemVer {
+    /// Takes over what `next` asks, if it asks the same variable, and only literals.
+    fn and(&mut self, next: &SemVer) -> bool {
+        let (Given::Computed(Expr::Var(own)), Given::Computed(Expr::Var(other))) =
+            (&self.version, &next.version)
+        else {
+            return false;
+        };
+        match (&next.comparison, &next.target) {
+            (Given::Literal(comparison), Given::Literal(target)) if own == other => {
+                self.also.push((*comparison, target.clone()));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The operands of `and`, with the comparisons of one version in one.
+pub(super) fn joined(operands: Box<[Expr]>) -> Box<[Expr]> {
+    let mut joined: Vec<Expr> = Vec::with_capacity(operands.len());
+    for operand in operands {
+        let is_taken = match (joined.last_mut(), &operand) {
+            (Some(Expr::SemVer(last)), Expr::SemVer(next)) => last.and(next),
+            _ => false,
+        };
+        if !is_taken {
+            joined.push(operand);
+        }
+    }
+    joined.into()
 }
 
 /// An operand that is read when compiling where it is a literal.
@@ -130,13 +165,20 @@ pub(super) enum Given<T> {
     Computed(Expr),
 }
 
-/// Many texts, in an order in which most comparisons are of lengths only.
+/// Many texts, most of which are told apart by a number each.
 #[derive(Clone, Debug)]
-pub(super) struct Texts(Box<[Box<str>]>);
+pub(super) struct Texts {
+    /// In ascending order.
+    heads: Box<[u64]>,
+    /// The texts with these heads.
+    texts: Box<[Box<str>]>,
+}
 
 impl Texts {
-    /// From here on searching in halves beats comparing one by one.
-    const MANY: usize = 9;
+    /// From here on looking at the heads first beats comparing one by one.
+    const MANY: usize = 5;
+    /// Up to here going through all heads beats searching in halves: it has no branches to guess.
+    const FEW: usize = 32;
 
     /// The items of a list, if they are many and all of them texts.
     pub(super) fn of(items: &[Json]) -> Option<Texts> {
@@ -145,15 +187,47 @@ impl Texts {
         }
         let text = |item: &Json| if let Json::Text(text) = item { Some(text.clone()) } else { None };
         let mut texts: Vec<Box<str>> = items.iter().map(text).collect::<Option<_>>()?;
-        texts.sort_unstable_by(|a, b| Texts::key(a).cmp(&Texts::key(b)));
-        Some(Texts(texts.into()))
+        texts.sort_unstable_by(|a, b| (Texts::head(a), a).cmp(&(Texts::head(b), b)));
+        Some(Texts { heads: texts.iter().map(|text| Texts::head(text)).collect(), texts: texts.into() })
     }
 
     pub(super) fn contain(&self, text: &str) -> bool {
-        self.0.binary_search_by(|probe| Texts::key(probe).cmp(&Texts::key(text))).is_ok()
+        let head = Texts::head(text);
+        if self.heads.len() <= Texts::FEW
+            && !self.heads.iter().fold(false, |found, other| found | (*other == head))
+        {
+            return false;
+        }
+        let at = self.heads.partition_point(|other| *other < head);
+        let same = self.heads.iter().zip(&self.texts).skip(at).take_while(|(other, _)| **other == head);
+        let mut rest = same.map(|(_, other)| &**other);
+        // A head says all of a short text.
+        if text.len() < 8 { rest.next().is_some() } else { rest.any(|other| other == text) }
     }
 
-    fn key(text: &str) -> (usize, &str) {
-        (text.len(), text)
+    /// The first seven bytes, and how long it is.
+    fn head(text: &str) -> u64 {
+        let first = text.bytes().take(7).fold(0, |head, byte| head << 8 | u64::from(byte));
+        first << 8 | u64::try_from(text.len().min(255)).unwrap_or(255)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_found_however_many_and_long_they_are() {
+        for count in [5, 32, 33, 1_000] {
+            let name = |i: usize| format!("{}{i}", "long-".repeat(i % 4));
+            let items: Vec<Json> = (0..count).map(|i| Json::Text(name(i).into())).collect();
+            let texts = Texts::of(&items).unwrap();
+            for i in 0..count {
+                assert!(texts.contain(&name(i)), "{}", name(i));
+                assert!(!texts.contain(&format!("{}x", name(i))));
+                assert!(!texts.contain(&format!("x{}", name(i))));
+            }
+            assert!(!texts.contain(""));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::coerce::number_text;
+use super::var::Way;
 use crate::json::Json;
 
 /// How deep lists that an evaluation makes may nest: no policy needs more than its own nesting, and what nests must be
@@ -58,7 +59,13 @@ impl<'a> Value<'a> {
     /// dots between them. Null where it leads nowhere.
     #[must_use]
     pub fn at(&self, path: &str) -> Value<'a> {
-        if path.is_empty() { self.clone() } else { self.descend(path) }
+        if path.is_empty() { self.clone() } else { self.led(path.split('.')) }
+    }
+
+    /// As [`Value::at`], of a way that was read before.
+    #[must_use]
+    pub fn along(&self, way: &Way) -> Value<'a> {
+        self.led(way.steps())
     }
 
     /// Whether it counts as true: null, false, 0, NaN, the empty text and the empty list do not.
@@ -91,18 +98,20 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn descend(&self, path: &str) -> Value<'a> {
-        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
-        let child = match self {
-            Value::List(list) => name.parse().ok().and_then(|i| list.item(i)),
-            Value::Object(object) => object.member(name),
-            _ => None,
-        };
-        match (child, rest) {
-            (None, _) => Value::Null,
-            (Some(child), None) => child.into_owned(),
-            (Some(child), Some(rest)) => child.descend(rest),
+    fn led<'s>(&self, steps: impl Iterator<Item = &'s str>) -> Value<'a> {
+        let mut value = self.clone();
+        for step in steps {
+            let child = match &value {
+                Value::List(list) => step.parse().ok().and_then(|i| list.item(i)),
+                Value::Object(object) => object.member(step),
+                _ => None,
+            };
+            match child.map(Cow::into_owned) {
+                Some(child) => value = child,
+                None => return Value::Null,
+            }
         }
+        value
     }
 
     fn depth(&self) -> u8 {

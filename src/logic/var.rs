@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::value::Value;
+use crate::json::Json;
 
 /// What an expression can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +37,39 @@ pub enum Var {
     FlagKey,
     /// `$flagd.timestamp`: the clock, in whole seconds since 1970.
     Timestamp,
-    /// Any other name, as it is written: whole objects (`request`), everything (the empty name), and what a flag's
-    /// context has. Null for a request; a JSON context resolves it with [`Value::at`].
-    Other(Box<str>),
+    /// Any other name: whole objects (`request`), everything (the empty name), and what a flag's context has. Null for
+    /// a request; a JSON context resolves it with [`Value::along`].
+    Other(Way),
+}
+
+/// The way that a name with dots in it leads: from member to member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way(Box<[Box<str>]>);
+
+impl Way {
+    /// The way of `name`; the empty one of the empty name.
+    #[must_use]
+    pub fn new(name: &str) -> Way {
+        match name {
+            "" => Way::default(),
+            name => Way(name.split('.').map(Box::from).collect()),
+        }
+    }
+
+    /// Where it leads in `json`.
+    #[must_use]
+    pub fn follow<'j>(&self, json: &'j Json) -> Option<&'j Json> {
+        self.steps().try_fold(json, |json, step| match json {
+            Json::Object(_) => json.member(step),
+            Json::List(_) => json.item(step.parse().ok()?),
+            _ => None,
+        })
+    }
+
+    /// Its steps.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|step| &**step)
+    }
 }
 
 /// Where variables come from: a request, or the context of a flag.
@@ -47,6 +78,11 @@ pub enum Var {
 pub trait Data {
     /// The value of `var`; null where there is none.
     fn var<'s>(&'s self, var: &Var) -> Value<'s>;
+
+    /// The value of `var`, if it is a text.
+    fn text<'s>(&'s self, var: &Var) -> Option<Cow<'s, str>> {
+        if let Value::Text(text) = self.var(var) { Some(text) } else { None }
+    }
 
     /// The targeting key for hashing. Unlike `targetingKey` it may be drawn now, where there is none.
     fn key(&self) -> Key<'_> {
@@ -108,7 +144,7 @@ impl Attributes {
     pub(super) fn var(&self, name: &str) -> Var {
         match self.0.get(name) {
             Some(&attribute) => Var::Attribute(attribute),
-            None => built_in(name).unwrap_or_else(|| Var::Other(name.into())),
+            None => built_in(name).unwrap_or_else(|| Var::Other(Way::new(name))),
         }
     }
 }
@@ -144,20 +180,20 @@ mod tests {
         for (name, expected) in [
             ("region", Var::Attribute(0)),
             ("user.plan", Var::Attribute(1)),
-            ("user", Var::Other("user".into())),
-            ("Region", Var::Other("Region".into())),
+            ("user", Var::Other(Way::new("user"))),
+            ("Region", Var::Other(Way::new("Region"))),
             ("targetingKey", Var::TargetingKey),
             ("request.method", Var::Method),
             ("request.headers.X-Api.Version", Var::Header("x-api.version".into())),
             ("request.headers.", Var::Header("".into())),
-            ("request.headers", Var::Other("request.headers".into())),
+            ("request.headers", Var::Other(Way::new("request.headers"))),
             ("request.query.Q.a", Var::Query("Q.a".into())),
             ("request.cookies.Sid", Var::Cookie("Sid".into())),
-            ("request.bodies.x", Var::Other("request.bodies.x".into())),
+            ("request.bodies.x", Var::Other(Way::new("request.bodies.x"))),
             ("client.ip", Var::ClientIp),
             ("node.zone", Var::NodeZone),
             ("$flagd.timestamp", Var::Timestamp),
-            ("", Var::Other("".into())),
+            ("", Var::Other(Way::new(""))),
         ] {
             assert_eq!(attributes.var(name), expected, "{name}");
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
-use crate::logic::Compiler;
+use crate::logic::{Compiler, Way};
 use crate::policy::names::check_name;
 use crate::policy::plan::{Piecework, What};
 use crate::policy::rollout::{self, Surroundings};
@@ -164,7 +164,7 @@ impl Work {
         }
         let Some(sources) = piece.read::<Vec<wire::Source>>(place, &mut self.findings) else { return };
         if let Some(from) = keys::sources(&sources, place, &mut self.findings) {
-            self.policy.attributes.push(Attribute { name: name.into(), from });
+            self.policy.attributes.push(Attribute { way: Way::new(name), from });
             self.attribute_names.push(name.into());
         }
     }
