@@ -67,16 +67,18 @@ test-long: build plugins ## the tests that take minutes
 
 bench: bench-engine bench-envoy ## what a decision, a policy and a request cost
 
-bench-engine: $(READY) ## deciding and loading, natively and as wasm
+bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags beside other engines
 	cargo bench --bench engine
 	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
 		cargo bench --bench engine --target $(TARGET) --no-default-features
+	cargo bench --manifest-path tests/bench/flags/Cargo.toml
 
 bench-envoy: build plugins ## what a request costs in Envoy, and how fast a policy is in force
 	$(PYTHON) tests/envoy/bench.py
 
 lint: $(READY) ## format, clippy and documentation, warnings as errors
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/bench/flags/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --target $(TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::users::{BELOW, COUNTRIES, FLAG, FROM, PERCENT, User};
 
 /// What the table's reader should know.
-pub const NOTE: &str = "flagd's definition; the context is the body of an OFREP request, read, beside that request's headers";
+pub const NOTE: &str =
+    "flagd's definition; the context is the body of an OFREP request, read, beside that request's headers";
 
 /// The policy with the flag.
 static POLICY: LazyLock<Policy> = LazyLock::new(compiled);
