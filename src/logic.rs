@@ -84,6 +84,8 @@ pub struct Compiler {
     evaluators: Vec<Option<Named>>,
     /// How many of the evaluators have been looked at for being unused.
     looked_at: usize,
+    /// How many of them are not needed any more.
+    freed: usize,
     flags: Wanted<usize>,
     fractional: wire::Fractional,
 }
@@ -134,6 +136,7 @@ impl Compiler {
             wanted: Wanted::default(),
             evaluators: Vec::new(),
             looked_at: 0,
+            freed: 0,
             flags: Wanted::default(),
             fractional,
         }
@@ -181,19 +184,29 @@ impl Compiler {
         self.compile(json, path, Part::Targeting, findings).map(|named| Condition(named.expr))
     }
 
-    /// Compiles one more of the evaluators that nothing uses, so that what is wrong in them is reported too; `false` when
-    /// there is none left. To be called before [`Compiler::close`].
+    /// Looks at one more evaluator: one that nothing uses is compiled all the same, so that what is wrong in it is
+    /// reported too. `false` when there is none left. To be called before [`Compiler::close`].
     pub fn compile_unused(&mut self, findings: &mut Findings) -> bool {
-        while self.looked_at < self.evaluator_sources.len() {
-            let evaluator = self.looked_at;
-            self.looked_at += 1;
-            if !self.wanted.list().iter().any(|(used, ..)| *used == evaluator) {
-                self.wanted.id((evaluator, Scope::Data, Part::Targeting));
-                self.compile_wanted(findings);
-                return true;
-            }
+        let evaluator = self.looked_at;
+        if evaluator == self.evaluator_sources.len() {
+            return self.free_sources();
         }
-        false
+        self.looked_at += 1;
+        let uses = (evaluator, Scope::ALL.0, Part::ALL.0)..=(evaluator, Scope::ALL.1, Part::ALL.1);
+        if !self.wanted.has_any(uses) {
+            self.wanted.id((evaluator, Scope::Data, Part::Targeting));
+            self.compile_wanted(findings);
+        }
+        true
+    }
+
+    /// Frees part of what evaluators were compiled from; `false` when nothing is left of it.
+    fn free_sources(&mut self) -> bool {
+        const PART: usize = 500;
+        let rest = self.evaluator_sources.get_mut(self.freed..).unwrap_or_default();
+        rest.iter_mut().take(PART).for_each(|(_, json)| *json = Json::Null);
+        self.freed += PART;
+        rest.len() > PART
     }
 
     /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand

@@ -253,6 +253,14 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
         let values: serde_json::Map<_, _> = (0..n).map(|i| (format!("v{i}"), json!(i))).collect();
         json!({"flags": {"a": {"state": "ENABLED", "variants": values}}})
     };
+    let metadata = |n: usize, flags: usize, value: &str| {
+        let members: serde_json::Map<_, _> = (0..n).map(|i| (format!("m{i}"), json!(value))).collect();
+        let flags: serde_json::Map<_, _> = (0..flags)
+            .map(|i| (format!("f{i}"), json!({"state": "ENABLED", "variants": {"on": true}})))
+            .collect();
+        json!({"metadata": members, "flags": flags})
+    };
+    let kib = "x".repeat(1_024 - "m0".len() - 2);
     let cohort = |n: usize| json!({"cohorts": {"c": {"matches": [{"var": "x"}, "a".repeat(n)]}}});
     let path = |n: usize| {
         let mut document = rollouts(1);
@@ -275,6 +283,12 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
     let patterns =
         |n: usize| json!({"cohorts": {"c": {"or": vec![json!({"matches": ["x", "[a-z]{999}"]}); n]}}});
     for (taken, refused, refusal) in [
+        (metadata(100, 1, ""), metadata(101, 1, ""), "metadata: expected at most 100 members, found 101"),
+        (
+            metadata(1, 8_192, &kib),
+            metadata(1, 8_193, &kib),
+            "metadata: expected at most 8388608 bytes with all flags, found 8389632",
+        ),
         (values(1_000), values(1_001), "flags.a.variants: expected at most 1000 variants, found 1001"),
         (
             headers(100),

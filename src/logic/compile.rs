@@ -1,6 +1,7 @@
 //! From JSON to compiled expressions: what every operator takes, and what is refused.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::library::{Named, Use};
 use super::tree::{Binary, Each, Expr, Many, Order, Texts, Unary, joined};
@@ -31,7 +32,15 @@ pub(super) enum Part {
     Targeting,
 }
 
+impl Scope {
+    /// The first and the last, in their order.
+    pub(super) const ALL: (Scope, Scope) = (Scope::Data, Scope::Item);
+}
+
 impl Part {
+    /// The first and the last, in their order.
+    pub(super) const ALL: (Part, Part) = (Part::Condition, Part::Targeting);
+
     /// What an evaluator is part of that is used in this one.
     pub(super) fn of_evaluator(self) -> Part {
         if self == Part::When { Part::Condition } else { self }
@@ -70,6 +79,11 @@ impl<T: Copy + Ord> Wanted<T> {
             self.list.push(thing);
             self.list.len() - 1
         })
+    }
+
+    /// Whether one of `things` is wanted.
+    pub(super) fn has_any(&self, things: RangeInclusive<T>) -> bool {
+        self.ids.range(things).next().is_some()
     }
 
     /// What number `id` is.

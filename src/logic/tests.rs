@@ -447,6 +447,14 @@ fn the_deepest_expressions_fit_a_small_stack() {
         let rule = (0..62).fold(op("cohort", Json::Text("deep".into())), |inner, _| op("!", inner));
         let policy = compile_json(&names, Vec::new(), &rule).unwrap_or_else(|found| panic!("{found:?}"));
         assert!(policy.condition.holds(&policy.library, &Context(Json::Null)));
+        // A context nests as deep as its reader lets it, and turns into a text at the bottom.
+        let nested = format!(r#"{{"nested": {}{}}}"#, "[".repeat(126), "]".repeat(126));
+        let text = op("cat", Json::List(vec![op("var", Json::Text("nested".into()))]));
+        let rule = (0..61).fold(text, |inner, _| op("log", inner));
+        let policy = compile_json(&[], Vec::new(), &rule).unwrap_or_else(|found| panic!("{found:?}"));
+        let context = Context(json(&nested));
+        let value = policy.condition.evaluate(&policy.library, &context);
+        assert!(matches!(value, Value::Text(text) if text.is_empty()));
     };
     if cfg!(target_family = "wasm") {
         return deep();

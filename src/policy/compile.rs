@@ -30,6 +30,8 @@ pub(super) struct Work {
     layers: NameMap<KeyId>,
     holdouts: NameMap<()>,
     attributes: NameMap<()>,
+    /// How many flags the document has.
+    flags: usize,
     flag_keys: NameMap<()>,
     metadata: flag::Metadata,
     exports: flag::Exports,
@@ -63,7 +65,9 @@ impl Work {
         self.policy.by_name.reserve(rollouts);
         self.policy.index.reserve(rollouts);
         let flags = of(What::Flag).count();
+        self.flags = flags;
         self.policy.flags.reserve(flags);
+        self.flag_keys.reserve(flags);
         self.policy.flags_by_key.reserve(flags);
     }
 
@@ -83,10 +87,14 @@ impl Work {
             What::Metadata => {
                 let place = field("metadata");
                 let metadata = piece.read::<wire::Entries<wire::Scalar>>(&place, &mut self.findings);
-                self.metadata = metadata.unwrap_or_default().0;
-                flag::check_metadata(&self.metadata, &place, &mut self.findings);
-                let all: Vec<_> = self.metadata.iter().map(|(name, value)| (&**name, value)).collect();
-                self.policy.metadata = flag::written(&all);
+                let metadata = metadata.unwrap_or_default().0;
+                if flag::check_metadata(&metadata, &place, &mut self.findings)
+                    && flag::check_shared_metadata(&metadata, self.flags, &place, &mut self.findings)
+                {
+                    let all: Vec<_> = metadata.iter().map(|(name, value)| (&**name, value)).collect();
+                    self.policy.metadata = flag::written(&all);
+                    self.metadata = metadata;
+                }
             }
             What::Fractional => {
                 let version = piece.read(&field("fractional"), &mut self.findings);

@@ -4,12 +4,14 @@ use crate::finding::{Findings, Path, Problem};
 use crate::flag::{Flag, Variant, VariantIndex};
 use crate::json::{Json, compact, quoted};
 use crate::logic::Compiler;
-use crate::policy::NameMap;
+use crate::policy::{MAX_BYTES, NameMap};
 use crate::structured;
 use crate::wire;
 
 /// The most variants that a flag may have.
 const MAX_VARIANTS: usize = 1_000;
+/// The most members that metadata may have.
+const MAX_METADATA: usize = 100;
 /// What `x-mulkko-flags` may take at most, in bytes: as much as `baggage`.
 const MAX_EXPORTED_BYTES: usize = 8_192;
 /// The member of metadata by which a flag is exported.
@@ -40,7 +42,9 @@ pub fn compile(
 ) -> Option<Flag> {
     let at = place.field("metadata");
     let own = flag.metadata.as_ref().map_or(&[][..], |metadata| &metadata.0);
-    check_metadata(own, &at, findings);
+    if !check_metadata(own, &at, findings) {
+        return None;
+    }
     let metadata = merged(metadata, own);
     let export = export(key, &metadata, exports, &at, findings);
     let variants = variants(&flag.variants, export, &place.field("variants"), findings);
@@ -87,14 +91,40 @@ pub fn compile(
     })
 }
 
-/// Reports names of metadata that stand twice.
-pub fn check_metadata(metadata: &[(Box<str>, wire::Scalar)], place: &Path<'_>, findings: &mut Findings) {
+/// Whether metadata has not too many members, and none twice; reports it otherwise.
+pub fn check_metadata(
+    metadata: &[(Box<str>, wire::Scalar)],
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> bool {
+    if metadata.len() > MAX_METADATA {
+        findings.report(place, Problem::over_limit("members", MAX_METADATA, metadata.len()));
+        return false;
+    }
+    let mut is_sound = true;
     let mut names: NameMap<()> = NameMap::default();
     for (name, _) in metadata {
         if names.insert(name.clone(), ()).is_some() {
             findings.report(&place.field(name), Problem::Twice(name.to_string()));
+            is_sound = false;
         }
     }
+    is_sound
+}
+
+/// Whether metadata of the document is not too much to be told with each of so many flags; reports it otherwise.
+pub fn check_shared_metadata(
+    metadata: &[(Box<str>, wire::Scalar)],
+    flags: usize,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let each: usize = metadata.iter().map(|(name, value)| name.len() + value.json().len()).sum();
+    let bytes = each.saturating_mul(flags);
+    if bytes > MAX_BYTES {
+        findings.report(place, Problem::over_limit("bytes with all flags", MAX_BYTES, bytes));
+    }
+    bytes <= MAX_BYTES
 }
 
 /// The metadata of the document, in which what the flag says itself comes first.

@@ -68,12 +68,12 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// What a request costs under policies of different sizes, measured in turn so that a slow moment slows all of them.
-fn bench_decide(sizes: &[usize]) {
+/// What a request costs under different policies, measured in turn so that a slow moment slows all of them.
+fn bench_decide(documents: &[(&str, Vec<u8>)]) {
     const CALLS: u32 = 1_000;
-    let policies: Vec<Policy> = sizes
+    let policies: Vec<Policy> = documents
         .iter()
-        .map(|size| Policy::parse(&document(*size), &Clusters::default()).expect("a policy"))
+        .map(|(_, document)| Policy::parse(document, &Clusters::default()).expect("a policy"))
         .collect();
     let headers = Headers::new(vec![
         (b":authority", b"host-0.example.com"),
@@ -89,7 +89,7 @@ fn bench_decide(sizes: &[usize]) {
     let (passes, node) = (Passes::default(), Node::default());
     let request =
         Request { headers: &headers, passes: &passes, trust: Trust::Edge, node: &node, proxy: &Still };
-    let mut times = vec![(Vec::new(), Vec::new()); sizes.len()];
+    let mut times = vec![(Vec::new(), Vec::new()); documents.len()];
     for _ in 0..101 {
         for (policy, (deciding, all)) in policies.iter().zip(&mut times) {
             assert_eq!(decide(policy, request).list.len(), 1, "one rollout applies");
@@ -102,17 +102,33 @@ fn bench_decide(sizes: &[usize]) {
             }));
         }
     }
-    for (size, (deciding, all)) in sizes.iter().zip(times) {
+    for ((what, _), (deciding, all)) in documents.iter().zip(times) {
         let [deciding, all] = [deciding, all].map(|times| median(times).as_secs_f64() * 1e9);
-        println!("{size:>6} rollouts: decide {deciding:>6.0} ns, with effects {all:>6.0} ns");
+        println!("{what:>36}: decide {deciding:>6.0} ns, with effects {all:>6.0} ns");
     }
 }
 
-fn bench_loading(rollouts: usize) {
-    let document = document(rollouts);
-    let parse = || drop(black_box(Policy::parse(&document, &Clusters::default())));
+/// A policy of one rollout and so many flags, the first of which requests carry upstream.
+fn with_flags(flags: usize, exported: usize) -> Vec<u8> {
+    let flag = |i: usize| {
+        format!(
+            r#""flag-{i}": {{"state": "ENABLED", "variants": {{"on": true, "off": false}}, "defaultVariant": "off",
+            "targeting": {{"if": [{{"==": [{{"var": "request.headers.x-region"}}, "kr"]}}, "on",
+                                  {{"fractional": [["on", 10], ["off", 90]]}}]}},
+            "metadata": {{"mulkko.export": {}}}}}"#,
+            i < exported
+        )
+    };
+    let flags: Vec<String> = (0..flags).map(flag).collect();
+    let document = String::from_utf8(document(1)).expect("a text");
+    let document = document.strip_prefix('{').expect("an object");
+    format!(r#"{{"flagKey": "user", "flags": {{{}}}, {document}"#, flags.join(",")).into_bytes()
+}
+
+fn bench_loading(what: &str, document: &[u8]) {
+    let parse = || drop(black_box(Policy::parse(document, &Clusters::default())));
     let whole = median((0..5).map(|_| time(1, parse)).collect());
-    let (mut loading, mut longest) = (Loading::new(document.clone(), Clusters::default()), Duration::ZERO);
+    let (mut loading, mut longest) = (Loading::new(document.to_vec(), Clusters::default()), Duration::ZERO);
     loop {
         let start = Instant::now();
         let more = loading.step();
@@ -125,7 +141,7 @@ fn bench_loading(rollouts: usize) {
     let start = Instant::now();
     drop(policy);
     println!(
-        "{rollouts:>6} rollouts: {:>6.1} kB loaded in {:>7.2} ms, longest step {:.2} ms, dropped in {:.2} ms",
+        "{what:>15}: {:>6.1} kB loaded in {:>7.2} ms, longest step {:.2} ms, dropped in {:.2} ms",
         document.len() as f64 / 1e3,
         whole.as_secs_f64() * 1e3,
         longest.as_secs_f64() * 1e3,
@@ -134,8 +150,19 @@ fn bench_loading(rollouts: usize) {
 }
 
 fn main() {
-    bench_decide(&[1, 10, 100, 10_000]);
+    bench_decide(&[
+        ("1 rollout", document(1)),
+        ("10 rollouts", document(10)),
+        ("100 rollouts", document(100)),
+        ("10,000 rollouts", document(10_000)),
+        ("1 rollout, 1 flag exported", with_flags(1, 1)),
+        ("1 rollout, 10 flags exported", with_flags(10, 10)),
+        ("1 rollout, 10,000 flags, 1 exported", with_flags(10_000, 1)),
+    ]);
     for rollouts in [1, 100, 10_000, 20_000] {
-        bench_loading(rollouts);
+        bench_loading(&format!("{rollouts} rollouts"), &document(rollouts));
+    }
+    for flags in [100, 19_999] {
+        bench_loading(&format!("{flags} flags"), &with_flags(flags, 1));
     }
 }
