@@ -10,6 +10,7 @@ use mulkko::headers::Headers;
 use mulkko::ofrep::{Answer, Begun, Ofrep};
 use mulkko::pass::Passes;
 use mulkko::policy::{Clusters, Policy};
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -154,6 +155,81 @@ fn flags_bucket_by_the_arithmetic_that_the_policy_says() {
         let answer = stage.ask("f", &json!({"context": context}).to_string());
         let answer: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(answer["variant"], expected, "{fractional} {by}");
+    }
+}
+
+/// A flag for each of these operators, which looks into what a context says.
+fn flags_of_all_operators(fractional: &str) -> Value {
+    let a = json!({"var": "a"});
+    let b = json!({"var": ["b.c", "x"]});
+    let targetings = [
+        json!({"fractional": [a, ["on", b], ["off", 50]]}),
+        json!({"fractional": [["on", {"var": "weight"}], [b, 1]]}),
+        json!({"fractional": [{"merge": [a, b]}, [a, 1], ["off"]]}),
+        json!({"if": [{"sem_ver": [a, "^", b]}, "on", {"sem_ver": [b, a, "1"]}, "off"]}),
+        json!({"if": [{"starts_with": [a, b]}, "on", {"ends_with": [b, "x"]}, "off"]}),
+        json!({"cat": [a, {"substr": [b, -1]}]}),
+        json!({"if": [{"in": [a, b]}, "on", {"in": [a, ["a", "b", "c", "d", "e", 1]]}, "off"]}),
+        json!({"reduce": [a, {"+": [{"var": "current"}, {"var": "accumulator"}]}, b]}),
+        json!({"if": [{"all": [a, {"<": [{"var": ""}, 1]}]}, {"map": [a, {"var": "c"}]}, {"missing": ["a", b]}]}),
+        json!({"max": [{"/": [a, b]}, {"%": [b, a]}, {"-": [a]}]}),
+        json!({"var": a}),
+    ];
+    let flags: Map<String, Value> = targetings
+        .iter()
+        .enumerate()
+        .map(|(i, targeting)| {
+            let variants = json!({"on": true, "off": false});
+            let flag = json!({"state": "ENABLED", "variants": variants, "defaultVariant": "off", "targeting": targeting});
+            (format!("f{i}"), flag)
+        })
+        .collect();
+    json!({"fractional": fractional, "flags": flags})
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-e0-9.v-]{0,8}".prop_map(Value::from),
+        "\\PC{0,5}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map("[a-c]", inner, 0..3).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_context_is_answered(
+        a in any_json(),
+        b in any_json(),
+        weight in any_json(),
+        key in any_json(),
+        version in prop::sample::select(vec!["v2", "v3"]),
+    ) {
+        let stage = Stage::new(flags_of_all_operators(version).to_string().as_bytes());
+        let context = json!({"a": a, "b": {"c": b}, "weight": weight, "targetingKey": key});
+        for i in 0..11 {
+            let answer = stage.ask(&format!("f{i}"), &json!({ "context": context }).to_string());
+            prop_assert!([200, 400].contains(&answer.status));
+            prop_assert!(serde_json::from_str::<Value>(&answer.body).is_ok(), "{}", answer.body);
+        }
+    }
+
+    #[test]
+    fn any_body_is_answered(body: String, path in "[a-z/%0-9\\PC]{0,20}") {
+        let stage = Stage::new(flags_of_all_operators("v2").to_string().as_bytes());
+        let answer = stage.ask(&path, &body);
+        prop_assert!([200, 400, 404].contains(&answer.status));
+        prop_assert!(serde_json::from_str::<Value>(&answer.body).is_ok(), "{}", answer.body);
     }
 }
 
