@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -45,11 +46,11 @@ def say(text=""):
 
 def table(expected, found):
     """Shares of variants, expected (percent by variant) and measured (a list of variants), with bars."""
-    say(f"{'variant':<10}{'expected':>10}{'measured':>10}")
+    say(f"{'variant':<12}{'expected':>8}{'measured':>10}")
     for variant, percent in expected.items():
         share = 100 * found.count(variant) / len(found)
         bar = "█" * round(share / 100 * BAR)
-        say(f"{variant:<10}{percent:>8.2f} %{share:>8.2f} %  {styled('36', bar)}")
+        say(f"{variant:<12}{percent:>6.2f} %{share:>8.2f} %  {styled('36', bar)}")
     say()
 
 
@@ -166,13 +167,39 @@ def a_blue_green_switch(stage):
     say(f"{len(load.responses):,} requests meanwhile, failed: {good('0') if failed == 0 else styled('31', failed)}")
 
 
+def with_flags(policy):
+    """A policy with the flags of `policies/flags.json`, under the key of its users."""
+    document = load_policy("flags")
+    flags = {name: document[name] for name in ("flags", "$evaluators")}
+    return {**policy, **flags, "flagKey": "user"}
+
+
+def feature_flags(stage):
+    """One flag, as the upstream and as an OpenFeature SDK get it."""
+    title(6, "Feature flags: a header for the service behind, OFREP for who asks")
+    stage.push(marked(with_flags(canary(25)), 6))
+    stage.wait_for_all_workers(in_force(6), headers=[user(0)], seconds=5)
+    answers = get_all(stage.port, [("/checkout", [user(number), ("x-echo", "1")]) for number in range(USERS)])
+    headers = [answer.echo.header("x-mulkko-flags") for answer in answers]
+    for header in "new-cart", "new-cart=?0":
+        number = headers.index(header)
+        body = json.dumps({"context": {"targetingKey": f"user-{number}"}}).encode()
+        with stage.connect() as connection:
+            asked = connection.send("POST", "/ofrep/v1/evaluate/flags/new-cart", [user(number)], body)
+        details = json.loads(asked.body)
+        value = json.dumps(details["value"])
+        say(f"user-{number:<4} x-mulkko-flags: {header:<14} OFREP: {bold(value)}, {details['reason']}")
+    table({"new-cart": 10, "new-cart=?0": 90}, headers)
+    say("No flag server was asked: there is none.")
+
+
 def what_was_counted(stage):
     """The metrics, as an operator sees them."""
-    title(6, "What Prometheus sees")
+    title(7, "What Prometheus sees")
     for name, labels, value in sorted(stage.metrics(), key=lambda series: series[2], reverse=True):
-        if name == "requests":
-            series = ", ".join(f'{label}="{labels[label]}"' for label in ("rollout", "variant", "reason"))
-            say(f"mulkko_requests{{{series}}} {value:.0f}")
+        if name in ("requests", "flag_evaluations"):
+            series = ", ".join(f'{label}="{it}"' for label, it in sorted(labels.items()) if label != "policy")
+            say(f"mulkko_{name}{{{series}}} {value:.0f}")
 
 
 def tour():
@@ -186,6 +213,7 @@ def tour():
         a_new_policy(stage)
         a_dark_launch(stage)
         a_blue_green_switch(stage)
+        feature_flags(stage)
         what_was_counted(stage)
     print(f"\nThat was {time.monotonic() - started:.0f} s. `make run` keeps this set-up running for you to try.")
 
@@ -197,6 +225,7 @@ def keep():
         for members in ("keys", "cohorts"):
             policy.setdefault(members, {}).update(other.get(members, {}))
         policy["rollouts"] += other["rollouts"]
+    policy = with_flags(policy)
     with Stage(policy=policy, edit=ask_often) as stage:
         edge = f"http://127.0.0.1:{stage.port}"
         token = make_pass(PASS_KEY, seconds=86400, rollout="checkout-next", variant="next", explain=True)
@@ -216,6 +245,10 @@ def keep():
 {bold("A dark launch")}, without and with a pass, which holds for a day and asks why
   curl -si {edge}/checkout
   curl -si {edge}/checkout -H 'x-mulkko-pass: {token}'
+
+{bold("Feature flags")}, as the upstream and as an OpenFeature SDK get them
+  curl -s {edge}/checkout -H 'x-echo: 1' -H 'x-user-id: user-1' | grep -o '"x-mulkko-flags[^]]*'
+  curl -s {edge}/ofrep/v1/evaluate/flags -H 'x-user-id: user-1' -d '{{}}'
 
 {bold("Metrics")}
   curl -s 'http://127.0.0.1:{stage.admin_port}/stats/prometheus?filter=mulkko'
