@@ -38,7 +38,14 @@ def flag(targeting=None, **members):
 
 def configuration(policy, trust="mesh", **ofrep):
     """A plugin configuration with the policy inline: in force before the first request, on every worker."""
-    plugin = {"name": "shop", "trust": trust, "ofrep": {"prefix": PREFIX, **ofrep}, "policy": policy}
+    passes = [{"env": "MULKKO_PASS_KEY"}]
+    plugin = {
+        "name": "shop",
+        "trust": trust,
+        "passKeys": passes,
+        "ofrep": {"prefix": PREFIX, **ofrep},
+        "policy": policy,
+    }
     text = json.dumps(plugin, default=lambda number: f"number:{number.text}")
     return re.sub(r'"number:([^"]+)"', r"\1", text)
 
