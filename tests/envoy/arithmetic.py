@@ -38,8 +38,12 @@ def in_first(percent, seed, key):
 
 
 def fractional(value, weights):
-    """The variant that flagd's `fractional`, version 2, gives a bucketing value; `weights`: `(variant, weight)` each."""
-    place = mmh3.hash(value.encode(), 0, signed=False) * sum(weight for _, weight in weights) >> 32
+    """The variant that flagd's `fractional`, version 2, gives a bucketing value, a text or its bytes.
+
+    `weights` are `(variant, weight)` each.
+    """
+    data = value if isinstance(value, bytes) else value.encode()
+    place = mmh3.hash(data, 0, signed=False) * sum(weight for _, weight in weights) >> 32
     for variant, weight in weights:
         if place < weight:
             return variant
