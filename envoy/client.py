@@ -34,6 +34,11 @@ class Response:
         return self.header("x-upstream")
 
     @property
+    def json(self):
+        """The body, which must be JSON."""
+        return json.loads(self.body)
+
+    @property
     def echo(self):
         """The request as the upstream received it; see `upstream.py`."""
         return Echo(json.loads(self.body))
@@ -89,10 +94,14 @@ class Connection:
 
     def send(self, method, path, headers=(), body=b""):
         """Sends a request and reads its response. Names, values and path may be bytes, and are not looked at."""
-        if not any(_bytes(name).lower() == b"host" for name, _ in headers):
-            headers = [("host", HOST), *headers]
         if body:
             headers = [*headers, ("content-length", str(len(body)))]
+        return self.read(method, self.write(method, path, headers, body))
+
+    def write(self, method, path, headers=(), body=b""):
+        """Sends a request, or its first part: nothing is added but a `host`. Gives the time at which it was sent."""
+        if not any(_bytes(name).lower() == b"host" for name, _ in headers):
+            headers = [("host", HOST), *headers]
         lines = [b"%s %s HTTP/1.1" % (_bytes(method), _bytes(path))]
         lines += [b"%s: %s" % (_bytes(name), _bytes(value)) for name, value in headers]
         if self.closing:
@@ -100,6 +109,10 @@ class Connection:
             self._open()
         sent = time.time()
         self.socket.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        return sent
+
+    def read(self, method="POST", sent=0.0):
+        """Reads the response to a request that was sent with this method, at this time."""
         while b"\r\n\r\n" not in self.received:
             self._receive()
         head, self.received = self.received.split(b"\r\n\r\n", 1)
@@ -125,6 +138,11 @@ def _bytes(text):
 
 def get_all(port, requests, connections=8):
     """Sends many GETs, `(path, headers)` each, over several connections; the responses are in the order of `requests`."""
+    return send_all(port, [("GET", path, headers) for path, headers in requests], connections)
+
+
+def send_all(port, requests, connections=8):
+    """As `get_all`, of any method and with or without a body: `(method, path, headers, body)` each."""
     todo = queue.SimpleQueue()
     for item in enumerate(requests):
         todo.put(item)
@@ -135,8 +153,8 @@ def get_all(port, requests, connections=8):
         try:
             with Connection(port) as connection:
                 while True:
-                    i, (path, headers) = todo.get_nowait()
-                    responses[i] = connection.get(path, *headers)
+                    i, request = todo.get_nowait()
+                    responses[i] = connection.send(*request)
         except queue.Empty:
             pass
         except (OSError, ValueError) as failure:

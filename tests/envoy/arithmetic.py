@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+import mmh3
+
 MASK = 2**64 - 1
 
 
@@ -33,3 +35,16 @@ def threshold(percent):
 def in_first(percent, seed, key):
     """Whether a key is in the first `percent`."""
     return bucket(seed, key) < threshold(percent)
+
+
+def fractional(value, weights):
+    """The variant that flagd's `fractional`, version 2, gives a bucketing value, a text or its bytes.
+
+    `weights` are `(variant, weight)` each.
+    """
+    data = value if isinstance(value, bytes) else value.encode()
+    place = mmh3.hash(data, 0, signed=False) * sum(weight for _, weight in weights) >> 32
+    for variant, weight in weights:
+        if place < weight:
+            return variant
+        place -= weight
