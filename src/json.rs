@@ -39,6 +39,19 @@ impl Json {
         if let Json::List(items) = self { items.get(i) } else { None }
     }
 
+    /// How many members the largest object in it has.
+    #[must_use]
+    pub fn breadth(&self) -> usize {
+        match self {
+            Json::List(items) => items.iter().map(Json::breadth).max().unwrap_or(0),
+            Json::Object(members) => {
+                let inner = members.iter().map(|(_, value)| value.breadth()).max().unwrap_or(0);
+                inner.max(members.len())
+            }
+            _ => 0,
+        }
+    }
+
     /// What this value is, for a refusal: `found an array`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

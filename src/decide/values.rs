@@ -259,23 +259,26 @@ pub struct Seen<'v, 'a> {
 impl<'a> Seen<'_, 'a> {
     /// What the context says, where there is one.
     fn said(&self, way: &Way) -> Value<'a> {
-        self.context.and_then(|context| way.follow(&context.0)).map_or(Value::Null, Value::from)
+        self.context.and_then(|context| way.follow(context.json())).map_or(Value::Null, Value::from)
     }
 
     /// The targeting key that the context says.
     fn said_key(&self) -> Value<'a> {
-        self.context.and_then(|context| context.0.member("targetingKey")).map_or(Value::Null, Value::from)
+        self.context
+            .and_then(|context| context.json().member("targetingKey"))
+            .map_or(Value::Null, Value::from)
     }
 
-    /// What the request says or, where it says nothing, the context: at the edge. In the mesh the other way round.
+    /// What the request says (null, where that is no text) or, where it says nothing, the context: at the edge. In the
+    /// mesh the other way round.
     fn either<'s>(
         &'s self,
         said: impl FnOnce() -> Value<'s>,
-        known: impl FnOnce() -> Value<'s>,
+        known: impl FnOnce() -> Option<&'s [u8]>,
     ) -> Value<'s> {
         match self.values.request.trust {
-            Trust::Edge => known().or_else(said),
-            Trust::Mesh => said().or_else(known),
+            Trust::Edge => known().map_or_else(said, |bytes| text(Some(bytes))),
+            Trust::Mesh => said().or_else(|| text(known())),
         }
     }
 }
@@ -288,7 +291,7 @@ impl Data for Seen<'_, '_> {
             Var::Attribute(i) => {
                 let way = values.policy.attributes.get(*i).map(|attribute| &attribute.way);
                 let said = || way.map_or(Value::Null, |way| self.said(way));
-                self.either(said, || text(values.attribute(*i)))
+                self.either(said, || values.attribute(*i))
             }
             Var::TargetingKey => {
                 let known = || match self.key {
@@ -296,7 +299,7 @@ impl Data for Seen<'_, '_> {
                     TargetingKey::Key(id) => values.key(id),
                     TargetingKey::Node => values.node_id(),
                 };
-                self.either(|| self.said_key(), || text(known()))
+                self.either(|| self.said_key(), known)
             }
             Var::Method => text(Some(values.method)),
             Var::Host => values.host.as_deref().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
@@ -317,7 +320,7 @@ impl Data for Seen<'_, '_> {
 
     fn text<'s>(&'s self, var: &Var) -> Option<Cow<'s, str>> {
         match (var, self.context) {
-            (Var::Other(way), Some(context)) => match way.follow(&context.0)? {
+            (Var::Other(way), Some(context)) => match way.follow(context.json())? {
                 Json::Text(text) => Some(Cow::Borrowed(text)),
                 _ => None,
             },
@@ -326,6 +329,10 @@ impl Data for Seen<'_, '_> {
                 _ => None,
             },
         }
+    }
+
+    fn breadth(&self) -> usize {
+        self.context.map_or(0, Context::breadth)
     }
 
     fn key(&self) -> HashedKey<'_> {

@@ -8,6 +8,9 @@ pub(super) const STEPS: usize = 100_000;
 /// Bytes that are read (compared, searched, turned into a number) in one step.
 const READ_BYTES: usize = 64;
 
+/// Members that are gone through for one that is looked up, in one step.
+const SCANNED_MEMBERS: usize = 64;
+
 /// Bytes that are made (copied, joined) in one step.
 const MADE_BYTES: usize = 16;
 
@@ -33,6 +36,11 @@ impl Budget {
     /// Takes away what reading a text of `bytes` costs: nothing for a short one.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), Exhausted> {
         self.spend(bytes / READ_BYTES)
+    }
+
+    /// Takes away what looking into objects of so many members costs: nothing for small ones.
+    pub(super) fn scan(&mut self, members: usize) -> Result<(), Exhausted> {
+        self.spend(members / SCANNED_MEMBERS)
     }
 
     /// Takes away what making a text of `bytes` costs.

@@ -10,7 +10,7 @@ use super::networks::parse_address;
 use super::sem_ver::{Comparison, Version};
 use super::tree::{Binary, Expr, Given, Many, Order, SemVer, Texts, Unary};
 use super::value::Value;
-use super::var::{Data, Way};
+use super::var::{Data, Var, Way};
 
 pub(super) type Outcome<T> = Result<T, Failure>;
 
@@ -58,7 +58,7 @@ impl<'a> Evaluation<'a> {
         self.budget.spend(1)?;
         match expr {
             Expr::Literal(json) => self.read(Value::from(json)),
-            Expr::Var(var) => self.read(self.data.var(var)),
+            Expr::Var(var) => self.var(var),
             Expr::Binary(operator, operands) => self.binary(*operator, operands, scope),
             Expr::And(operands) => self.first(operands, |value| !value.is_truthy(), scope),
             Expr::Or(operands) => self.first(operands, Value::is_truthy, scope),
@@ -130,6 +130,13 @@ impl<'a> Evaluation<'a> {
         Ok(value)
     }
 
+    fn var(&mut self, var: &Var) -> Outcome<Value<'a>> {
+        if let Var::Other(_) = var {
+            self.budget.scan(self.data.breadth())?;
+        }
+        self.read(self.data.var(var))
+    }
+
     /// A value that was cloned: what was made by an operator is copied, what is borrowed is not.
     pub(super) fn copied(&mut self, value: Value<'a>) -> Outcome<Value<'a>> {
         if let Value::Text(text) = &value {
@@ -153,14 +160,18 @@ impl<'a> Evaluation<'a> {
     pub(super) fn named(&mut self, name: &str, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         self.budget.make(name.len())?;
         match scope {
-            Scope::Data => self.read(self.data.var(&self.library.attributes.var(name))),
-            Scope::Item(item) => self.copied(item.at(name)),
+            Scope::Data => self.var(&self.library.attributes.var(name)),
+            Scope::Item(_) => self.item(&Way::new(name), scope),
         }
     }
 
     fn item(&mut self, way: &Way, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         match scope {
-            Scope::Item(item) => self.copied(item.along(way)),
+            Scope::Item(item) => {
+                let (value, scanned) = item.found_along(way);
+                self.budget.scan(scanned)?;
+                self.copied(value)
+            }
             Scope::Data => Ok(Value::Null),
         }
     }
@@ -361,6 +372,7 @@ impl<'a> Evaluation<'a> {
         if let Some(text) = &text {
             self.budget.spend(1)?;
             self.budget.read(text.len())?;
+            self.budget.scan(data.breadth())?;
         }
         Ok(text)
     }

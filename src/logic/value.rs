@@ -59,12 +59,17 @@ impl<'a> Value<'a> {
     /// dots between them. Null where it leads nowhere.
     #[must_use]
     pub fn at(&self, path: &str) -> Value<'a> {
-        if path.is_empty() { self.clone() } else { self.led(path.split('.')) }
+        if path.is_empty() { self.clone() } else { self.led(path.split('.')).0 }
     }
 
     /// As [`Value::at`], of a way that was read before.
     #[must_use]
     pub fn along(&self, way: &Way) -> Value<'a> {
+        self.led(way.steps()).0
+    }
+
+    /// As [`Value::along`]; and how many members it went through.
+    pub(super) fn found_along(&self, way: &Way) -> (Value<'a>, usize) {
         self.led(way.steps())
     }
 
@@ -98,20 +103,24 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn led<'s>(&self, steps: impl Iterator<Item = &'s str>) -> Value<'a> {
+    fn led<'s>(&self, steps: impl Iterator<Item = &'s str>) -> (Value<'a>, usize) {
         let mut value = self.clone();
+        let mut scanned = 0;
         for step in steps {
             let child = match &value {
                 Value::List(list) => step.parse().ok().and_then(|i| list.item(i)),
-                Value::Object(object) => object.member(step),
+                Value::Object(object) => {
+                    scanned += object.len();
+                    object.member(step)
+                }
                 _ => None,
             };
             match child.map(Cow::into_owned) {
                 Some(child) => value = child,
-                None => return Value::Null,
+                None => return (Value::Null, scanned),
             }
         }
-        value
+        (value, scanned)
     }
 
     fn depth(&self) -> u8 {
@@ -190,6 +199,21 @@ impl<'a> Object<'a> {
     pub(super) fn step(current: Value<'a>, accumulator: Value<'a>) -> Option<Object<'a>> {
         let depth = one_deeper(current.depth().max(accumulator.depth()))?;
         Some(Object(Members::Step { step: Rc::new(Step { current, accumulator }), depth }))
+    }
+
+    /// How many members it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Members::Written(members) => members.len(),
+            Members::Step { .. } => 2,
+        }
+    }
+
+    /// Whether it has no members.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The member `name`; the last of that name, as JSON's readers have it.

@@ -84,6 +84,11 @@ pub trait Data {
         if let Value::Text(text) = self.var(var) { Some(text) } else { None }
     }
 
+    /// How many members the largest object has that [`Var::Other`] may look into: looking goes through them.
+    fn breadth(&self) -> usize {
+        0
+    }
+
     /// The targeting key for hashing. Unlike `targetingKey` it may be drawn now, where there is none.
     fn key(&self) -> Key<'_> {
         Key::Value(self.var(&Var::TargetingKey))

@@ -11,7 +11,10 @@ const OF_THE_REQUEST: [&str; 4] = ["request", "client", "node", "$flagd"];
 
 /// What the body of a request says of whom flags are asked for: an object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Context(pub(crate) Json);
+pub struct Context {
+    json: Json,
+    breadth: usize,
+}
 
 impl Context {
     /// Reads a body: `{"context": {…}}`. No body and no context are an empty one.
@@ -30,13 +33,26 @@ impl Context {
         // Of a name that stands twice the last counts, as with most readers of JSON.
         let context = members.into_iter().rev().find(|(name, _)| &**name == "context");
         match context.map(|(_, context)| context) {
-            None | Some(Json::Null) => Ok(Context(Json::Object(Vec::new()))),
+            None | Some(Json::Null) => Ok(Context { json: Json::Object(Vec::new()), breadth: 0 }),
             Some(Json::Object(mut members)) => {
                 members.retain(|(name, _)| !OF_THE_REQUEST.contains(&&**name));
-                Ok(Context(Json::Object(members)))
+                let json = Json::Object(members);
+                Ok(Context { breadth: json.breadth(), json })
             }
             Some(other) => Err(format!("context: expected an object, found {}", other.kind())),
         }
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn json(&self) -> &Json {
+        &self.json
+    }
+
+    /// How many members the largest object in it has.
+    #[must_use]
+    pub fn breadth(&self) -> usize {
+        self.breadth
     }
 }
 
