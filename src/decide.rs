@@ -11,7 +11,7 @@ use crate::baggage;
 use crate::bucket::Bucket;
 use crate::flag::{FlagId, Resolution};
 use crate::headers::Headers;
-use crate::logic::{Condition, FlagSlot};
+use crate::logic::Condition;
 use crate::pass::{Forced, Passes};
 use crate::policy::{Policy, Rollout, RolloutId};
 use crate::schedule::{Split, VariantId};
@@ -166,9 +166,7 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
 
 /// The flags that every request carries upstream.
 fn exported(policy: &Policy, values: &Values<'_>) -> Vec<(FlagId, Resolution)> {
-    let needed = policy.needed_flags.iter().enumerate();
-    let exported = needed.filter(|(_, id)| policy.flag(**id).is_some_and(|flag| flag.exported));
-    exported.filter_map(|(slot, id)| Some((*id, values.flag(FlagSlot(slot))?.1))).collect()
+    policy.exported_flags.iter().filter_map(|id| Some((*id, values.exported(*id)?))).collect()
 }
 
 /// Whether a pass is for a variant that its rollout lacks; of a rollout that is not here another hop may know.

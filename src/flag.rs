@@ -2,7 +2,7 @@
 
 use crate::decide::Reason;
 use crate::json::Json;
-use crate::logic::{Condition, Data, Failure, Library, Value};
+use crate::logic::{Condition, Data, Failure, Library, Steps, Value};
 
 /// A flag, by its place in the document.
 pub type FlagId = u32;
@@ -22,8 +22,6 @@ pub struct Flag {
     pub targeting: Option<Condition>,
     /// What is told about it, that of the whole document included: a JSON object.
     pub metadata: Box<str>,
-    /// Whether every request carries its value upstream.
-    pub exported: bool,
     /// Whether clients from outside may ask for it.
     pub public: bool,
 }
@@ -82,9 +80,9 @@ impl Error {
 impl Flag {
     /// Resolves it, as flagd does.
     ///
-    /// `library` is that of its policy. What `data` says is what targeting sees.
+    /// `library` is that of its policy. What `data` says is what targeting sees. It takes no more than is left of `steps`.
     #[must_use]
-    pub fn resolve(&self, library: &Library, data: &dyn Data) -> Resolution {
+    pub fn resolve(&self, library: &Library, data: &dyn Data, steps: &Steps) -> Resolution {
         let resolved = |variant, reason| Resolution { variant, why: Ok(reason), lacks_key: false };
         let of_default = |reason| match self.default {
             Some(variant) => resolved(Some(variant), reason),
@@ -94,7 +92,7 @@ impl Flag {
             return resolved(None, Reason::Disabled);
         }
         let Some(targeting) = &self.targeting else { return of_default(Reason::Static) };
-        let evaluated = targeting.evaluated(library, data);
+        let evaluated = targeting.evaluated(library, data, steps);
         let resolution = match evaluated.value {
             Ok(Value::Null) => of_default(Reason::Default),
             Ok(name) => match self.named(&name) {

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::logic::Way;
+
 /// Any JSON value.
 ///
 /// Unlike `serde_json::Value` it keeps the order of members and sees a member that stands twice, so that what
@@ -26,32 +28,6 @@ pub enum Json {
 }
 
 impl Json {
-    /// The member `name`; the last of that name, as most readers of JSON have it.
-    #[must_use]
-    pub fn member(&self, name: &str) -> Option<&Json> {
-        let Json::Object(members) = self else { return None };
-        members.iter().rev().find(|(member, _)| &**member == name).map(|(_, value)| value)
-    }
-
-    /// Item `i`, from 0.
-    #[must_use]
-    pub fn item(&self, i: usize) -> Option<&Json> {
-        if let Json::List(items) = self { items.get(i) } else { None }
-    }
-
-    /// How many members the largest object in it has.
-    #[must_use]
-    pub fn breadth(&self) -> usize {
-        match self {
-            Json::List(items) => items.iter().map(Json::breadth).max().unwrap_or(0),
-            Json::Object(members) => {
-                let inner = members.iter().map(|(_, value)| value.breadth()).max().unwrap_or(0);
-                inner.max(members.len())
-            }
-            _ => 0,
-        }
-    }
-
     /// What this value is, for a refusal: `found an array`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -64,6 +40,78 @@ impl Json {
             Json::Object(_) => "an object",
         }
     }
+}
+
+/// A JSON value whose objects have their members in the order of their names, none of them twice: whoever wrote it, a
+/// member is found in few comparisons.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sorted(Json);
+
+impl Default for Sorted {
+    fn default() -> Self {
+        Sorted(Json::Object(Vec::new()))
+    }
+}
+
+impl Sorted {
+    /// Sorts a value. Of a member that stands twice the last is kept, as by most readers of JSON.
+    #[must_use]
+    pub fn new(json: Json) -> Sorted {
+        Sorted(match json {
+            Json::List(items) => Json::List(items.into_iter().map(|item| Sorted::new(item).0).collect()),
+            Json::Object(mut members) => {
+                members.reverse();
+                members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                members.dedup_by(|(later, _), (earlier, _)| later == earlier);
+                let members = members.into_iter().map(|(name, value)| (name, Sorted::new(value).0));
+                Json::Object(members.collect())
+            }
+            json => json,
+        })
+    }
+
+    /// The member `name` of an object.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Json> {
+        member(&self.0, name)
+    }
+
+    /// Where a way leads: by names of members and indices of items, from 0.
+    #[must_use]
+    pub fn follow(&self, way: &Way) -> Option<&Json> {
+        way.steps().try_fold(&self.0, |json, step| match json {
+            Json::List(items) => items.get(step.parse::<usize>().ok()?),
+            json => member(json, step),
+        })
+    }
+
+    /// Removes what a way leads to; an item of a list becomes null.
+    pub fn remove(&mut self, way: &Way) {
+        let mut steps: Vec<&str> = way.steps().collect();
+        let Some(last) = steps.pop() else { return };
+        let above = steps.into_iter().try_fold(&mut self.0, |json, step| match json {
+            Json::List(items) => items.get_mut(step.parse::<usize>().ok()?),
+            Json::Object(members) => {
+                members.iter_mut().find(|(name, _)| &**name == step).map(|(_, value)| value)
+            }
+            _ => None,
+        });
+        match above {
+            Some(Json::Object(members)) => members.retain(|(name, _)| &**name != last),
+            Some(Json::List(items)) => {
+                if let Some(item) = last.parse::<usize>().ok().and_then(|i| items.get_mut(i)) {
+                    *item = Json::Null;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn member<'j>(json: &'j Json, name: &str) -> Option<&'j Json> {
+    let Json::Object(members) = json else { return None };
+    let at = members.binary_search_by(|(member, _)| (**member).cmp(name)).ok()?;
+    members.get(at).map(|(_, value)| value)
 }
 
 /// JSON without the spaces and line ends between its parts; everything else stays as it is written.

@@ -66,9 +66,10 @@ use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
 use tree::Expr;
 use var::Attributes;
 
+pub use budget::Steps;
 pub use eval::Failure;
 pub use value::{List, Object, Value};
-pub use var::{Data, FlagSlot, Key, Var, Way};
+pub use var::{Data, Key, Var, Way};
 
 /// Compiles all expressions of one policy.
 ///
@@ -86,7 +87,6 @@ pub struct Compiler {
     looked_at: usize,
     /// How many of them are not needed any more.
     freed: usize,
-    flags: Wanted<usize>,
     fractional: wire::Fractional,
 }
 
@@ -137,25 +137,13 @@ impl Compiler {
             evaluators: Vec::new(),
             looked_at: 0,
             freed: 0,
-            flags: Wanted::default(),
             fractional,
         }
     }
 
     /// Lets the conditions that are compiled from now on ask for flag `id` as `key`.
-    pub fn flag(&mut self, key: &str, id: usize) {
+    pub fn flag(&mut self, key: &str, id: u32) {
         self.names.flags.insert(key.into(), id);
-    }
-
-    /// Has a request need flag `id`, whether or not a condition asks for it.
-    pub fn need_flag(&mut self, id: usize) -> FlagSlot {
-        FlagSlot(self.flags.id(id))
-    }
-
-    /// The flags that requests need, by their numbers.
-    #[must_use]
-    pub fn needed_flags(&self) -> &[usize] {
-        self.flags.list()
     }
 
     /// Compiles the expression of cohort `index` (its place among the names given to [`Compiler::new`]), written at
@@ -239,8 +227,8 @@ impl Compiler {
         part: Part,
         findings: &mut Findings,
     ) -> Option<Named> {
-        let Compiler { names, wanted, flags, .. } = &mut *self;
-        let expressions = Expressions::new(names, wanted, flags, findings);
+        let Compiler { names, wanted, .. } = &mut *self;
+        let expressions = Expressions::new(names, wanted, findings);
         let compiled = expressions.compile(json, path, Scope::Data, part);
         self.compile_wanted(findings);
         compiled
@@ -249,11 +237,11 @@ impl Compiler {
     /// Compiles the evaluators that were referred to, and those that they refer to.
     fn compile_wanted(&mut self, findings: &mut Findings) {
         while let Some((evaluator, scope, part)) = self.wanted.get(self.evaluators.len()) {
-            let Compiler { names, wanted, flags, evaluator_sources, evaluators, .. } = &mut *self;
+            let Compiler { names, wanted, evaluator_sources, evaluators, .. } = &mut *self;
             let Some((name, json)) = evaluator_sources.get(evaluator) else { return };
             let path = Path::Root.field("$evaluators");
             let path = path.field(name);
-            let expressions = Expressions::new(names, wanted, flags, findings);
+            let expressions = Expressions::new(names, wanted, findings);
             evaluators.push(expressions.compile(json, &path, scope, part));
         }
     }
@@ -296,14 +284,16 @@ impl Condition {
     /// Its value; null if it used up its budget.
     #[must_use]
     pub fn evaluate<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Value<'a> {
-        self.evaluated(library, data).value.unwrap_or(Value::Null)
+        Evaluation::new(library, data).value(&self.0, eval::Scope::Data).unwrap_or(Value::Null)
     }
 
-    /// Its value, and what there is to know about how it came about.
+    /// Its value, and what there is to know about how it came about. It takes no more than is left of `steps`.
     #[must_use]
-    pub fn evaluated<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Evaluated<'a> {
+    pub fn evaluated<'a>(&'a self, library: &'a Library, data: &'a dyn Data, steps: &Steps) -> Evaluated<'a> {
         let mut evaluation = Evaluation::new(library, data);
+        evaluation.budget = steps.budget();
         let value = evaluation.value(&self.0, eval::Scope::Data);
+        steps.spent(&evaluation.budget);
         Evaluated { value, lacks_key: evaluation.lacks_key }
     }
 }

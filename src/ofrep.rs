@@ -20,7 +20,7 @@ mod cors;
 use hmac_sha256::Hash;
 
 use crate::authority;
-use crate::decide::{Request, Trust};
+use crate::decide::{Request, Trust, Values};
 use crate::flag::Flag;
 use crate::headers::Headers;
 use crate::ofrep::cors::Cors;
@@ -149,15 +149,24 @@ impl Asked {
         self.failed(408, "GENERAL", &format!("expected the body within {} s", BODY_TIMEOUT_MS / 1_000))
     }
 
+    /// The answer where too many others wait for their bodies already.
+    #[must_use]
+    pub fn too_many(&self) -> Answer {
+        let seconds = BODY_TIMEOUT_MS / 1_000;
+        self.failed(429, "GENERAL", "too many requests wait for their bodies")
+            .with("retry-after", seconds.to_string())
+    }
+
     /// The answer, evaluated under `policy` for `request`, whose body is `body`.
     #[must_use]
     pub fn answer(&self, body: &[u8], policy: Option<&Policy>, request: Request<'_>) -> Answer {
         let Some(policy) = policy else {
             return self.failed(500, "PROVIDER_NOT_READY", "no policy is in force yet");
         };
-        let context = match Context::read(body) {
-            Ok(context) => context,
-            Err(problem) => return self.failed(400, "INVALID_CONTEXT", &problem),
+        let context = match (Context::read(body), request.trust) {
+            (Ok(context), Trust::Edge) => context.without_known(&Values::new(policy, request)),
+            (Ok(context), Trust::Mesh) => context,
+            (Err(problem), _) => return self.failed(400, "INVALID_CONTEXT", &problem),
         };
         let evaluating = Evaluating::new(policy, request, &context);
         let answer = match &self.key {
@@ -169,7 +178,10 @@ impl Asked {
                 let there = policy.flags.iter().filter(|flag| self.is_there(flag));
                 let none_match = request.headers.value("if-none-match");
                 let flags = there.map(|flag| (flag, evaluating.resolve(flag)));
-                Answer::bulk(flags, &policy.metadata, none_match.as_deref())
+                // Who may see no flag sees nothing of their document either.
+                let is_any = !self.public_only || policy.flags.iter().any(|flag| flag.public);
+                let metadata = if is_any { &*policy.metadata } else { "" };
+                Answer::bulk(flags, metadata, none_match.as_deref())
             }
         };
         self.finish(answer.with_cookies(evaluating.cookies()))

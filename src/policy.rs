@@ -53,8 +53,8 @@ pub struct Policy {
     pub flags: Vec<Flag>,
     /// The targeting key under which flags are evaluated for a request.
     pub flag_key: Option<KeyId>,
-    /// The flags that requests need: those that are exported, and those that a `when` asks for.
-    pub needed_flags: Box<[FlagId]>,
+    /// The flags whose values requests carry upstream.
+    pub exported_flags: Vec<FlagId>,
     /// What is told about all flags: a JSON object, or empty.
     pub metadata: Box<str>,
     flags_by_key: NameMap<FlagId>,
@@ -96,13 +96,6 @@ impl Policy {
     #[must_use]
     pub fn flag(&self, id: FlagId) -> Option<&Flag> {
         self.flags.get(usize::try_from(id).ok()?)
-    }
-
-    fn add_flag(&mut self, flag: Flag) {
-        if let Ok(id) = FlagId::try_from(self.flags.len()) {
-            self.flags_by_key.insert(flag.key.clone(), id);
-            self.flags.push(flag);
-        }
     }
 
     /// Frees a part of it, so that it need not be freed at once; `false` when nothing much is left.

@@ -1,14 +1,14 @@
 //! What a request holds, looked up when it is asked for and at most once.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use crate::authority;
 use crate::cookie;
 use crate::decide::{Request, Trust};
-use crate::flag::{Flag, Resolution};
+use crate::flag::{Flag, FlagId, Resolution};
 use crate::json::Json;
-use crate::logic::{Data, FlagSlot, Key as HashedKey, Value, Var, Way};
+use crate::logic::{Data, Key as HashedKey, Steps, Value, Var, Way};
 use crate::matches::Target;
 use crate::ofrep::Context;
 use crate::pass::Passes;
@@ -44,8 +44,10 @@ pub struct Values<'a> {
     /// Made when the first of them is asked for, as the keys are: most requests ask for few values.
     attributes: OnceCell<Box<[Lookup<'a>]>>,
     keys: OnceCell<Box<[KeyCell<'a>]>>,
-    /// What the flags resolve to that requests need, in their order.
-    flags: OnceCell<Box<[OnceCell<Resolution>]>>,
+    /// What the flags resolve to that were asked for: no more than a few.
+    flags: RefCell<Vec<(FlagId, Resolution)>>,
+    /// What all flags of this request may take together.
+    steps: Steps,
 }
 
 /// A targeting key of the request: as it came, and as it was minted.
@@ -73,7 +75,8 @@ impl<'a> Values<'a> {
             client_ip: OnceCell::new(),
             attributes: OnceCell::new(),
             keys: OnceCell::new(),
-            flags: OnceCell::new(),
+            flags: RefCell::default(),
+            steps: Steps::of_request(),
         }
     }
 
@@ -222,22 +225,49 @@ impl<'a> Values<'a> {
         Seen { values: self, key, flag: None, context: None }
     }
 
-    /// What the targeting of a flag sees, with the context for which somebody asks, if somebody does.
-    #[must_use]
-    pub fn seen_by(&self, flag: &'a Flag, context: Option<&'a Context>) -> Seen<'_, 'a> {
+    fn seen_by(&self, flag: &'a Flag, context: Option<&'a Context>) -> Seen<'_, 'a> {
         let key = self.policy.flag_key.map_or(TargetingKey::None, TargetingKey::Key);
         Seen { values: self, key, flag: Some(flag), context }
     }
 
-    /// The flag that is number `slot` among those that requests need, and what it resolves to for this one.
+    /// A flag, and what it resolves to for this request. It is resolved once.
     #[must_use]
-    pub fn flag(&self, slot: FlagSlot) -> Option<(&'a Flag, Resolution)> {
-        let flag = self.policy.flag(*self.policy.needed_flags.get(slot.0)?)?;
-        let resolutions = self.flags.get_or_init(|| cells(self.policy.needed_flags.len()));
-        let resolution = resolutions
-            .get(slot.0)?
-            .get_or_init(|| flag.resolve(&self.policy.library, &self.seen_by(flag, None)));
-        Some((flag, *resolution))
+    pub fn flag(&self, id: FlagId) -> Option<(&'a Flag, Resolution)> {
+        let flag = self.policy.flag(id)?;
+        let resolution = self.resolved(id, flag);
+        let mut flags = self.flags.borrow_mut();
+        if !flags.iter().any(|(known, _)| *known == id) {
+            flags.push((id, resolution));
+        }
+        Some((flag, resolution))
+    }
+
+    /// What an exported flag resolves to for this request. Nobody asks for it again, so it is not kept.
+    #[must_use]
+    pub fn exported(&self, id: FlagId) -> Option<Resolution> {
+        self.policy.flag(id).map(|flag| self.resolved(id, flag))
+    }
+
+    fn resolved(&self, id: FlagId, flag: &'a Flag) -> Resolution {
+        let known = self.flags.borrow().iter().find(|(known, _)| *known == id).map(|(_, found)| *found);
+        known.unwrap_or_else(|| self.resolve(flag, None))
+    }
+
+    /// The ways, among those for which `is_said` holds, that lead to what the request says itself.
+    pub fn known_ways(&self, is_said: impl Fn(&Way) -> bool) -> Vec<Way> {
+        let attributes = self.policy.attributes.iter().enumerate();
+        let known = attributes.filter(|(i, it)| is_said(&it.way) && self.attribute(*i).is_some());
+        let mut ways: Vec<Way> = known.map(|(_, attribute)| attribute.way.clone()).collect();
+        if self.policy.flag_key.is_some_and(|key| self.key(key).is_some()) {
+            ways.push(Way::new("targetingKey"));
+        }
+        ways
+    }
+
+    /// What a flag resolves to, for the context for which somebody asks, if somebody does.
+    #[must_use]
+    pub fn resolve(&self, flag: &'a Flag, context: Option<&'a Context>) -> Resolution {
+        flag.resolve(&self.policy.library, &self.seen_by(flag, context), &self.steps)
     }
 }
 
@@ -259,14 +289,15 @@ pub struct Seen<'v, 'a> {
 impl<'a> Seen<'_, 'a> {
     /// What the context says, where there is one.
     fn said(&self, way: &Way) -> Value<'a> {
-        self.context.and_then(|context| way.follow(context.json())).map_or(Value::Null, Value::from)
+        self.context.and_then(|context| context.follow(way)).map_or(Value::Null, Value::from)
     }
 
-    /// The targeting key that the context says.
+    /// The targeting key that the context says; as of a request's, an empty one and one that is too long are none.
     fn said_key(&self) -> Value<'a> {
-        self.context
-            .and_then(|context| context.json().member("targetingKey"))
-            .map_or(Value::Null, Value::from)
+        match self.context.and_then(|context| context.member("targetingKey")) {
+            Some(Json::Text(text)) if text.is_empty() || text.len() > MAX_KEY_BYTES => Value::Null,
+            key => key.map_or(Value::Null, Value::from),
+        }
     }
 
     /// What the request says (null, where that is no text) or, where it says nothing, the context: at the edge. In the
@@ -320,7 +351,7 @@ impl Data for Seen<'_, '_> {
 
     fn text<'s>(&'s self, var: &Var) -> Option<Cow<'s, str>> {
         match (var, self.context) {
-            (Var::Other(way), Some(context)) => match way.follow(context.json())? {
+            (Var::Other(way), Some(context)) => match context.follow(way)? {
                 Json::Text(text) => Some(Cow::Borrowed(text)),
                 _ => None,
             },
@@ -329,10 +360,6 @@ impl Data for Seen<'_, '_> {
                 _ => None,
             },
         }
-    }
-
-    fn breadth(&self) -> usize {
-        self.context.map_or(0, Context::breadth)
     }
 
     fn key(&self) -> HashedKey<'_> {
@@ -349,8 +376,8 @@ impl Data for Seen<'_, '_> {
         HashedKey::Bytes(Cow::Borrowed(self.values.key_to_hash(self.key).unwrap_or_default()))
     }
 
-    fn flag(&self, slot: FlagSlot) -> Value<'_> {
-        let Some((flag, resolution)) = self.values.flag(slot) else { return Value::Null };
+    fn flag(&self, id: FlagId) -> Value<'_> {
+        let Some((flag, resolution)) = self.values.flag(id) else { return Value::Null };
         let variant = resolution.variant.and_then(|variant| flag.variant(variant));
         variant.map_or(Value::Null, |variant| Value::from(&variant.value))
     }

@@ -53,7 +53,7 @@ pub(super) struct Names {
     pub(super) attributes: Attributes,
     pub(super) cohorts: BTreeMap<Box<str>, usize>,
     pub(super) evaluators: BTreeMap<Box<str>, usize>,
-    pub(super) flags: BTreeMap<Box<str>, usize>,
+    pub(super) flags: BTreeMap<Box<str>, u32>,
 }
 
 /// Things that some expression uses, numbered in the order in which they were first wanted.
@@ -90,18 +90,12 @@ impl<T: Copy + Ord> Wanted<T> {
     pub(super) fn get(&self, id: usize) -> Option<T> {
         self.list.get(id).copied()
     }
-
-    /// All that are wanted, by their numbers.
-    pub(super) fn list(&self) -> &[T] {
-        &self.list
-    }
 }
 
 /// Compiles one expression, with what it may refer to and whom it tells.
 pub(super) struct Expressions<'c> {
     pub(super) names: &'c Names,
     pub(super) wanted: &'c mut Wanted<EvaluatorUse>,
-    pub(super) flags: &'c mut Wanted<usize>,
     pub(super) findings: &'c mut Findings,
     pub(super) uses: Vec<Use>,
     levels: usize,
@@ -130,10 +124,9 @@ impl<'c> Expressions<'c> {
     pub(super) fn new(
         names: &'c Names,
         wanted: &'c mut Wanted<EvaluatorUse>,
-        flags: &'c mut Wanted<usize>,
         findings: &'c mut Findings,
     ) -> Expressions<'c> {
-        Expressions { names, wanted, flags, findings, uses: Vec::new(), levels: 0 }
+        Expressions { names, wanted, findings, uses: Vec::new(), levels: 0 }
     }
 
     /// Compiles an expression that stands in nothing else. Reports all that is wrong in it.

@@ -131,9 +131,6 @@ impl<'a> Evaluation<'a> {
     }
 
     fn var(&mut self, var: &Var) -> Outcome<Value<'a>> {
-        if let Var::Other(_) = var {
-            self.budget.scan(self.data.breadth())?;
-        }
         self.read(self.data.var(var))
     }
 
@@ -344,9 +341,15 @@ impl<'a> Evaluation<'a> {
         };
         Ok(match (version, comparison, target) {
             (Some(version), Some(comparison), Some(target)) => {
-                let mut also = versions.also.iter();
-                let holds = comparison.holds(&version, &target);
-                Some(holds && also.all(|(comparison, target)| comparison.holds(&version, &target.version())))
+                let mut holds = comparison.holds(&version, &target);
+                for (comparison, target) in &versions.also {
+                    if !holds {
+                        break;
+                    }
+                    self.budget.spend(1)?;
+                    holds = comparison.holds(&version, &target.version());
+                }
+                Some(holds)
             }
             _ => None,
         })
@@ -372,7 +375,6 @@ impl<'a> Evaluation<'a> {
         if let Some(text) = &text {
             self.budget.spend(1)?;
             self.budget.read(text.len())?;
-            self.budget.scan(data.breadth())?;
         }
         Ok(text)
     }

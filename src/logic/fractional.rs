@@ -221,6 +221,9 @@ impl<'a> Evaluation<'a> {
             self.lacks_key = true;
             return Ok(None);
         }
+        if let Some(text) = key.as_text() {
+            self.budget.read(text.len())?;
+        }
         let mut hash = Murmur3::new(0);
         match (self.library.fractional, &key) {
             (wire::Fractional::V2, Key::Bytes(key)) => {

@@ -6,7 +6,7 @@ use super::library::Use;
 use super::networks::{Networks, parse_network};
 use super::sem_ver::{Comparison, Version, Written};
 use super::tree::{Binary, Expr, Given, SemVer};
-use super::var::{FlagSlot, Way};
+use super::var::Way;
 use crate::finding::{Path, Problem};
 use crate::json::Json;
 use crate::pattern::Pattern;
@@ -148,10 +148,10 @@ impl Expressions<'_> {
         let Json::Text(key) = key else {
             return self.refuse(at.path, Problem::expected("the key of a flag", key.kind()));
         };
-        let Some(&flag) = self.names.flags.get(key) else {
-            return self.refuse_unknown("flag", key, at);
-        };
-        Some(Expr::Flag(FlagSlot(self.flags.id(flag))))
+        match self.names.flags.get(key) {
+            Some(&flag) => Some(Expr::Flag(flag)),
+            None => self.refuse_unknown("flag", key, at),
+        }
     }
 
     /// Null, which is what an operator gives in a flag's targeting that cannot do with its literals. All the same its

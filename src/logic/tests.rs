@@ -245,6 +245,31 @@ fn operators_do_what_their_documentation_says() {
 }
 
 #[test]
+fn a_range_of_versions_is_what_its_ends_say() {
+    let low = r#"{"sem_ver": [{"var": "v"}, ">=", "1.2"]}"#;
+    let high = r#"{"sem_ver": [{"var": "v"}, "<", "2.0"]}"#;
+    let odd = r#"{"sem_ver": [{"var": "w"}, "!=", "1.5"]}"#;
+    for (v, expected) in
+        [("1.1", false), ("1.2", true), ("1.9.9", true), ("2.0", false), ("x", false), ("1.5", true)]
+    {
+        let context = format!(r#"{{"v": "{v}", "w": "1.5"}}"#);
+        for (operands, expected) in [
+            (format!("{low}, {high}"), expected),
+            (format!("{high}, {low}"), expected),
+            (format!("{low}, {high}, true"), expected),
+            (format!("{low}, {high}, {odd}"), false),
+            (format!("{odd}, {low}, {high}"), false),
+        ] {
+            let expected =
+                if v == "x" && !operands.starts_with(odd) { "null".to_owned() } else { expected.to_string() };
+            check("{}", &format!(r#"{{"and": [{operands}]}}"#), &context, &expected);
+            let negated = if expected == "true" { "false" } else { "true" };
+            check("{}", &format!(r#"{{"!": {{"and": [{operands}]}}}}"#), &context, negated);
+        }
+    }
+}
+
+#[test]
 fn names_stand_for_their_expressions() {
     let names = r#"{
         "cohorts": {

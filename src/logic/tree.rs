@@ -3,7 +3,7 @@
 use super::fractional::Fractional;
 use super::networks::Networks;
 use super::sem_ver::{Comparison, Written};
-use super::var::{FlagSlot, Var, Way};
+use super::var::{Var, Way};
 use crate::json::Json;
 use crate::pattern::Pattern;
 
@@ -62,8 +62,8 @@ pub(super) enum Expr {
     UnknownEvaluator,
     /// `fractional`
     Fractional(Box<Fractional>),
-    /// The value of a flag.
-    Flag(FlagSlot),
+    /// The value of a flag, by number.
+    Flag(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,11 +198,15 @@ impl Texts {
         {
             return false;
         }
-        let at = self.heads.partition_point(|other| *other < head);
-        let same = self.heads.iter().zip(&self.texts).skip(at).take_while(|(other, _)| **other == head);
-        let mut rest = same.map(|(_, other)| &**other);
+        let from = self.heads.partition_point(|other| *other < head);
+        let to = self.heads.partition_point(|other| *other <= head);
+        let same = self.texts.get(from..to).unwrap_or_default();
         // A head says all of a short text.
-        if text.len() < 8 { rest.next().is_some() } else { rest.any(|other| other == text) }
+        if text.len() < 8 {
+            !same.is_empty()
+        } else {
+            same.binary_search_by(|other| (**other).cmp(text)).is_ok()
+        }
     }
 
     /// The first seven bytes, and how long it is.

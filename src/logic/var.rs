@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::value::Value;
-use crate::json::Json;
 
 /// What an expression can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,16 +55,6 @@ impl Way {
         }
     }
 
-    /// Where it leads in `json`.
-    #[must_use]
-    pub fn follow<'j>(&self, json: &'j Json) -> Option<&'j Json> {
-        self.steps().try_fold(json, |json, step| match json {
-            Json::Object(_) => json.member(step),
-            Json::List(_) => json.item(step.parse().ok()?),
-            _ => None,
-        })
-    }
-
     /// Its steps.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|step| &**step)
@@ -84,25 +73,16 @@ pub trait Data {
         if let Value::Text(text) = self.var(var) { Some(text) } else { None }
     }
 
-    /// How many members the largest object has that [`Var::Other`] may look into: looking goes through them.
-    fn breadth(&self) -> usize {
-        0
-    }
-
     /// The targeting key for hashing. Unlike `targetingKey` it may be drawn now, where there is none.
     fn key(&self) -> Key<'_> {
         Key::Value(self.var(&Var::TargetingKey))
     }
 
-    /// The value of a flag, by its number among those that a compiler was asked for; null where it has none.
-    fn flag(&self, _: FlagSlot) -> Value<'_> {
+    /// The value of a flag, by the number that the compiler was given for it; null where it has none.
+    fn flag(&self, _: u32) -> Value<'_> {
         Value::Null
     }
 }
-
-/// A flag that requests need, by its number among these ([`Compiler::need_flag`](super::Compiler::need_flag)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FlagSlot(pub usize);
 
 /// A targeting key that is hashed.
 #[derive(Clone, Debug)]

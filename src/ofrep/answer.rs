@@ -40,6 +40,12 @@ impl Answer {
         self
     }
 
+    /// To a request that cannot be read any more.
+    #[must_use]
+    pub fn failure() -> Answer {
+        Answer::json(500, r#"{"errorDetails":"the request cannot be read"}"#.to_owned())
+    }
+
     /// To who has no token, or a wrong one.
     pub(super) fn unauthorized() -> Answer {
         Answer::empty(401).with("www-authenticate", "Bearer")
@@ -160,6 +166,6 @@ fn details(error: Error) -> &'static str {
     match error {
         Error::Parse => "its targeting refers to an evaluator that is not there",
         Error::NoSuchVariant => "its targeting names a variant that it lacks",
-        Error::Exhausted => "its targeting takes more than 100,000 steps",
+        Error::Exhausted => "its targeting takes too many steps",
     }
 }

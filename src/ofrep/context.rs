@@ -3,18 +3,16 @@
 use crate::decide::{Request, Values};
 use crate::effects::set_cookies;
 use crate::flag::{Flag, Resolution};
-use crate::json::Json;
+use crate::json::{Json, Sorted};
+use crate::logic::Way;
 use crate::policy::Policy;
 
 /// What a context cannot say, because it means the request.
 const OF_THE_REQUEST: [&str; 4] = ["request", "client", "node", "$flagd"];
 
 /// What the body of a request says of whom flags are asked for: an object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Context {
-    json: Json,
-    breadth: usize,
-}
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Context(Sorted);
 
 impl Context {
     /// Reads a body: `{"context": {…}}`. No body and no context are an empty one.
@@ -24,7 +22,7 @@ impl Context {
     pub fn read(body: &[u8]) -> Result<Context, String> {
         let body = body.trim_ascii();
         let json = match body {
-            b"" => Json::Object(Vec::new()),
+            b"" => return Ok(Context::default()),
             body => serde_json::from_slice(body).map_err(|error| format!("expected JSON: {error}"))?,
         };
         let Json::Object(members) = json else {
@@ -33,26 +31,33 @@ impl Context {
         // Of a name that stands twice the last counts, as with most readers of JSON.
         let context = members.into_iter().rev().find(|(name, _)| &**name == "context");
         match context.map(|(_, context)| context) {
-            None | Some(Json::Null) => Ok(Context { json: Json::Object(Vec::new()), breadth: 0 }),
+            None | Some(Json::Null) => Ok(Context::default()),
             Some(Json::Object(mut members)) => {
                 members.retain(|(name, _)| !OF_THE_REQUEST.contains(&&**name));
-                let json = Json::Object(members);
-                Ok(Context { breadth: json.breadth(), json })
+                Ok(Context(Sorted::new(Json::Object(members))))
             }
             Some(other) => Err(format!("context: expected an object, found {}", other.kind())),
         }
     }
 
-    /// The object.
+    /// The context without what the request that asks says itself: at the edge that goes first, however it is looked
+    /// at.
     #[must_use]
-    pub fn json(&self) -> &Json {
-        &self.json
+    pub fn without_known(mut self, values: &Values<'_>) -> Context {
+        values.known_ways(|way| self.0.follow(way).is_some()).iter().for_each(|way| self.0.remove(way));
+        self
     }
 
-    /// How many members the largest object in it has.
+    /// The member `name`.
     #[must_use]
-    pub fn breadth(&self) -> usize {
-        self.breadth
+    pub fn member(&self, name: &str) -> Option<&Json> {
+        self.0.member(name)
+    }
+
+    /// Where `way` leads.
+    #[must_use]
+    pub fn follow(&self, way: &Way) -> Option<&Json> {
+        self.0.follow(way)
     }
 }
 
@@ -74,7 +79,7 @@ impl<'a> Evaluating<'a> {
     /// What a flag of the policy resolves to.
     #[must_use]
     pub fn resolve(&self, flag: &'a Flag) -> Resolution {
-        flag.resolve(&self.policy.library, &self.values.seen_by(flag, Some(self.context)))
+        self.values.resolve(flag, Some(self.context))
     }
 
     /// The cookies that keep the ids that were drawn.

@@ -56,7 +56,7 @@ impl Proxy for Nothing {
     }
 
     fn draw_id(&self) -> String {
-        String::new()
+        "drawn-id".to_owned()
     }
 }
 
@@ -81,6 +81,10 @@ const POST: Ask<'static> = Ask {
 
 impl Ask<'_> {
     fn answer(&self) -> Option<Answer> {
+        self.answer_under(POLICY)
+    }
+
+    fn answer_under(&self, policy: &str) -> Option<Answer> {
         let ofrep = Ofrep {
             prefix: "/ofrep/v1".into(),
             bearer: None,
@@ -95,7 +99,7 @@ impl Ask<'_> {
             Begun::Answered(answer) => return Some(answer),
             Begun::Asked(asked) => asked,
         };
-        let policy = Policy::parse(POLICY.as_bytes(), &Clusters::default()).unwrap();
+        let policy = Policy::parse(policy.as_bytes(), &Clusters::default()).unwrap();
         let (passes, node) = (Passes::default(), Node::default());
         let request =
             Request { headers: &headers, passes: &passes, trust: self.trust, node: &node, proxy: &Nothing };
@@ -212,6 +216,25 @@ fn the_request_goes_first_at_the_edge_and_the_context_in_the_mesh() {
             );
         }
     }
+    // Nor by looking at more or less of the context than the attribute.
+    let policy = POLICY.replace(
+        r#""targeting": { "var": "targetingKey" }"#,
+        r#""targeting": { "if": [{ "some": [[{ "var": "" }], { "in": ["us", [{ "var": "region" }, { "var": "targetingKey" }]] }] }, "bob",
+                                 { "var": "region.name" }, "bob"] }"#,
+    );
+    assert_ne!(policy, POLICY);
+    for (body, at_the_edge, in_the_mesh) in [
+        (r#"{"context": {"region": "us"}}"#, "nobody", "bob"),
+        (r#"{"context": {"targetingKey": "us"}}"#, "nobody", "bob"),
+        (r#"{"context": {"region": {"name": "x"}}}"#, "nobody", "bob"),
+    ] {
+        for (trust, variant) in [(Trust::Edge, at_the_edge), (Trust::Mesh, in_the_mesh)] {
+            let headers: &[_] = &[("x-user-id", "ann"), ("x-region", "kr")];
+            let ask = Ask { path: "/ofrep/v1/evaluate/flags/who", headers, body, trust, ..POST };
+            let found = ask.answer_under(&policy).unwrap().body;
+            assert!(found.contains(&format!(r#""variant":"{variant}""#)), "{trust:?} {body}: {found}");
+        }
+    }
     // Nobody can say what the request is.
     for trust in [Trust::Edge, Trust::Mesh] {
         let body = r#"{"context": {"request": {"path": "/x"}, "request.path": "/x"}}"#;
@@ -326,6 +349,46 @@ fn bodies_and_evaluations_have_limits() {
     let body = format!(r#"{{"context": {{"list": [{}0]}}}}"#, "0,".repeat(1_000));
     Ask { path, headers: &[("content-length", "100")], body: &body, ..POST }.check(
         400,
-        r#"{"key":"long","errorCode":"GENERAL","errorDetails":"its targeting takes more than 100,000 steps","metadata":{"team":"shop"}}"#,
+        r#"{"key":"long","errorCode":"GENERAL","errorDetails":"its targeting takes too many steps","metadata":{"team":"shop"}}"#,
     );
+}
+
+#[test]
+fn an_id_that_is_drawn_comes_back_in_a_cookie() {
+    let key = r#"{ "from": [{ "cookie": "id" }], "mint": { "cookie": "id", "maxAge": "1d" } }"#;
+    let policy = POLICY.replace(r#"{ "from": [{ "header": "x-user-id" }] }"#, key);
+    assert_ne!(policy, POLICY);
+    for (trust, headers, body, is_drawn) in [
+        (Trust::Edge, &[][..], "", true),
+        (Trust::Edge, &[("cookie", "id=mine")], "", false),
+        (Trust::Edge, &[], r#"{"context": {"targetingKey": "ann"}}"#, false),
+        (Trust::Mesh, &[], "", false),
+    ] {
+        for path in ["/ofrep/v1/evaluate/flags/half", "/ofrep/v1/evaluate/flags"] {
+            let answer = Ask { path, headers, body, trust, ..POST }.answer_under(&policy).unwrap();
+            let cookie = answer.header("set-cookie").unwrap_or_default();
+            assert_eq!(
+                cookie.starts_with("id=drawn-id; Max-Age=86400;"),
+                is_drawn,
+                "{path} {body}: {answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_flags_of_a_request_share_their_steps() {
+    let list = vec!["0"; 20_000].join(",");
+    let loops = r#"{ "state": "ENABLED", "variants": { "on": true }, "defaultVariant": "on",
+                     "targeting": { "if": [{ "some": [{ "var": "list" }, { "var": "" }] }, "on"] } }"#;
+    let flags: Vec<String> = (0..20).map(|i| format!(r#""f{i}": {loops}"#)).collect();
+    let policy = format!(r#"{{ "flags": {{ {} }} }}"#, flags.join(","));
+    let body = format!(r#"{{"context": {{"list": [{list}]}}}}"#);
+    let answer = Ask { body: &body, ..POST }.answer_under(&policy).unwrap();
+    let failures = answer.body.matches("GENERAL").count();
+    // Each takes some 40,000 of a million steps, so that most have enough, and the last do not.
+    assert!((1..10).contains(&failures) || failures == 0, "{failures}");
+    let one =
+        Ask { path: "/ofrep/v1/evaluate/flags/f19", body: &body, ..POST }.answer_under(&policy).unwrap();
+    assert_eq!(one.status, 200, "{}", one.body);
 }

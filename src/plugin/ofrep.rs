@@ -1,33 +1,35 @@
 //! A stream that asks for flags: what it waits for, and how it is answered.
+//!
+//! While it waits nothing of it is kept here: Envoy has its headers and its body, within its own limits, and they are
+//! read when they are needed. Whoever opens many streams and sends no body would fill the VM otherwise.
 
 use std::rc::Rc;
 
-use proxy_wasm::types::BufferType;
+use proxy_wasm::types::{BufferType, MapType};
 
 use crate::decide::Request;
 use crate::headers::Headers;
-use crate::ofrep::{Asked, Begun};
+use crate::ofrep::{Answer, Asked, Begun};
 use crate::pass::Passes;
-use crate::plugin::host::{self, Pairs};
+use crate::plugin::host::{self, Failed};
 use crate::plugin::now_ms;
 use crate::plugin::shared::{InForce, Shared};
 use crate::plugin::stream::Host;
 
 /// A request for flags whose body is on its way.
 pub struct Waiting {
-    asked: Rc<Asked>,
-    /// Its headers.
-    pairs: Pairs,
-    /// As much of its body as is there.
-    body: Vec<u8>,
+    /// That it waits; dropped once it is answered or gone.
+    _token: Rc<()>,
     /// The policy that was in force when it came.
     in_force: Option<Rc<InForce>>,
+    /// How much of its body is there.
+    size: usize,
 }
 
 /// What becomes of a request.
 pub enum Taken {
     /// It is not OFREP's.
-    No(Pairs),
+    No,
     /// It was answered.
     Answered,
     /// It waits for its body.
@@ -35,55 +37,76 @@ pub enum Taken {
 }
 
 impl Waiting {
-    /// Takes a request with these headers that is OFREP's. `is_whole`: there is no body.
-    pub fn take(shared: &Shared, id: u32, pairs: Pairs, is_whole: bool) -> Taken {
-        let Some(ofrep) = &shared.configuration.ofrep else { return Taken::No(pairs) };
-        let trust = shared.configuration.trust;
-        let begun = {
-            let headers = Headers::new(pairs.iter().collect());
-            ofrep.begin(shared.secrets.bearer.as_ref(), trust, &headers)
+    /// Takes stream `id`, with these headers, if it is OFREP's. `is_whole`: there is no body.
+    pub fn take(shared: &Shared, id: u32, headers: &Headers<'_>, is_whole: bool) -> Taken {
+        let Some(begun) = begin(shared, headers) else { return Taken::No };
+        let in_force = shared.policy();
+        let answer = match begun {
+            Begun::Answered(answer) => answer,
+            Begun::Asked(asked) if is_whole => answer(shared, &asked, in_force.as_deref(), headers, &[]),
+            Begun::Asked(asked) => match shared.wait_for_body(id, now_ms()) {
+                Some(token) => return Taken::Waiting(Waiting { _token: token, in_force, size: 0 }),
+                None => asked.too_many(),
+            },
         };
-        let asked = match begun {
-            None => return Taken::No(pairs),
-            Some(Begun::Answered(answer)) => {
-                shared.send(&answer);
-                return Taken::Answered;
-            }
-            Some(Begun::Asked(asked)) => Rc::new(asked),
-        };
-        let waiting = Waiting { asked, pairs, body: Vec::new(), in_force: shared.policy() };
-        if is_whole {
-            waiting.answer(shared);
-            return Taken::Answered;
-        }
-        shared.wait_for_body(id, &waiting.asked, now_ms());
-        Taken::Waiting(waiting)
+        shared.send(&answer);
+        Taken::Answered
     }
 
-    /// Takes what has come of the body, which is `size` bytes by now; whether it is too much, and was answered so.
-    pub fn read(&mut self, shared: &Shared, size: usize) -> bool {
+    /// Notes that `size` bytes of the body are there; whether that is too much, and was answered so.
+    pub fn grow(&mut self, shared: &Shared, size: usize) -> bool {
+        self.size = size;
         let most = shared.configuration.ofrep.as_ref().map_or(0, |ofrep| ofrep.max_body_bytes);
-        if size > most {
-            shared.send(&self.asked.too_large(most));
-            return true;
+        let is_too_much = size > most;
+        if is_too_much {
+            send(shared, |asked, _| asked.too_large(most));
         }
-        let start = self.body.len();
-        let news = host::buffer(BufferType::HttpRequestBody, start, size.saturating_sub(start));
-        self.body.extend(news.unwrap_or_default());
-        false
+        is_too_much
     }
 
     /// Answers it: the body is whole.
     pub fn answer(&self, shared: &Shared) {
-        let headers = Headers::new(self.pairs.iter().collect());
-        let request = Request {
-            headers: &headers,
-            passes: &Passes::default(),
-            trust: shared.configuration.trust,
-            node: &shared.node,
-            proxy: &Host,
-        };
-        let policy = self.in_force.as_ref().map(|it| &*it.policy);
-        shared.send(&self.asked.answer(&self.body, policy, request));
+        let body = host::buffer(BufferType::HttpRequestBody, 0, self.size).unwrap_or_default();
+        send(shared, |asked, headers| answer(shared, asked, self.in_force.as_deref(), headers, &body));
     }
+}
+
+/// Answers the current stream, whose body has not come in time.
+pub fn answer_late(shared: &Shared) {
+    send(shared, |asked, _| asked.too_late());
+}
+
+/// Answers the current stream, which waits for its body, by its headers.
+fn send(shared: &Shared, answer: impl FnOnce(&Asked, &Headers<'_>) -> Answer) {
+    let pairs = host::headers(MapType::HttpRequestHeaders);
+    let headers = pairs.as_ref().map(|pairs| Headers::new(pairs.iter().collect()));
+    let answer = match headers.as_ref().map(|headers| (headers, begin(shared, headers))) {
+        Ok((headers, Some(Begun::Asked(asked)))) => answer(&asked, headers),
+        Ok((_, Some(Begun::Answered(answer)))) => answer,
+        // What it asks cannot be read any more; the failure is counted.
+        Ok((_, None)) | Err(Failed(_)) => Answer::failure(),
+    };
+    shared.send(&answer);
+}
+
+fn begin(shared: &Shared, headers: &Headers<'_>) -> Option<Begun> {
+    let ofrep = shared.configuration.ofrep.as_ref()?;
+    ofrep.begin(shared.secrets.bearer.as_ref(), shared.configuration.trust, headers)
+}
+
+fn answer(
+    shared: &Shared,
+    asked: &Asked,
+    in_force: Option<&InForce>,
+    headers: &Headers<'_>,
+    body: &[u8],
+) -> Answer {
+    let request = Request {
+        headers,
+        passes: &Passes::default(),
+        trust: shared.configuration.trust,
+        node: &shared.node,
+        proxy: &Host,
+    };
+    asked.answer(body, in_force.map(|it| &*it.policy), request)
 }

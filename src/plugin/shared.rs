@@ -10,10 +10,11 @@ use fnv::FnvHasher;
 use crate::configuration::Configuration;
 use crate::decide::{Decision, Node, Reason};
 use crate::flag::{Error, FlagId, Resolution};
-use crate::ofrep::{Answer, Asked, BODY_TIMEOUT_MS, Bearer};
+use crate::ofrep::{Answer, BODY_TIMEOUT_MS, Bearer};
 use crate::pass::PassKeys;
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
+use crate::plugin::ofrep::answer_late;
 use crate::policy::{Clusters, Policy, RolloutId};
 use crate::schedule::VariantId;
 use crate::update::Retired;
@@ -36,6 +37,9 @@ pub struct Shared {
 /// The time between two ticks, in milliseconds, where there is something to look for.
 pub const TICK_MS: u32 = 100;
 
+/// The most streams of a root context that may wait for their bodies.
+const MOST_WAITING: usize = 10_000;
+
 /// What only the environment says.
 #[derive(Default)]
 pub struct Secrets {
@@ -49,8 +53,8 @@ pub struct Secrets {
 struct WaitingStream {
     id: u32,
     deadline_ms: i64,
-    /// What it asks; dropped once it is answered or gone.
-    asked: Weak<Asked>,
+    /// That it waits; gone once it is answered or gone itself.
+    token: Weak<()>,
 }
 
 impl Shared {
@@ -74,13 +78,21 @@ impl Shared {
         }
     }
 
-    /// Notes that stream `id` waits for the body of what it asks.
-    pub fn wait_for_body(&self, id: u32, asked: &Rc<Asked>, now_ms: i64) {
-        let deadline_ms = now_ms.saturating_add(BODY_TIMEOUT_MS);
-        self.waiting.borrow_mut().push(WaitingStream { id, deadline_ms, asked: Rc::downgrade(asked) });
+    /// Notes that stream `id` waits for its body, for as long as it keeps what it is given; nothing where too many wait.
+    pub fn wait_for_body(&self, id: u32, now_ms: i64) -> Option<Rc<()>> {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() >= MOST_WAITING {
+            waiting.retain(|stream| stream.token.strong_count() > 0);
+        }
+        if waiting.len() >= MOST_WAITING {
+            return None;
+        }
+        let (token, deadline_ms) = (Rc::new(()), now_ms.saturating_add(BODY_TIMEOUT_MS));
+        waiting.push(WaitingStream { id, deadline_ms, token: Rc::downgrade(&token) });
         if self.tick_ms.get() == 0 {
             self.set_tick(TICK_MS);
         }
+        Some(token)
     }
 
     /// Whether streams wait for their bodies.
@@ -92,12 +104,12 @@ impl Shared {
     /// again afterwards.
     pub fn answer_late(&self, root: u32, now_ms: i64) {
         let mut waiting = self.waiting.borrow_mut();
-        waiting.retain(|stream| stream.asked.strong_count() > 0);
+        waiting.retain(|stream| stream.token.strong_count() > 0);
         let mut is_root = true;
         for stream in waiting.extract_if(.., |stream| stream.deadline_ms <= now_ms) {
-            if let (Some(asked), Ok(())) = (stream.asked.upgrade(), host::set_effective_context(stream.id)) {
+            if host::set_effective_context(stream.id).is_ok() {
                 is_root = false;
-                self.send(&asked.too_late());
+                answer_late(self);
             }
         }
         if !is_root {

@@ -42,20 +42,17 @@ impl Stream {
     fn request(&mut self, is_whole: bool) -> Result<(), host::Failed> {
         let shared = Rc::clone(&self.shared);
         let pairs = host::headers(MapType::HttpRequestHeaders)?;
-        let pairs = match Waiting::take(&shared, self.id, pairs, is_whole) {
-            Taken::No(pairs) => pairs,
-            Taken::Answered => {
-                self.flags = Flags::Answered;
-                return Ok(());
-            }
-            Taken::Waiting(waiting) => {
-                self.flags = Flags::Waiting(waiting);
-                return Ok(());
-            }
-        };
         let mut all = Vec::with_capacity(pairs.count());
         all.extend(pairs.iter());
         let headers = Headers::new(all);
+        self.flags = match Waiting::take(&shared, self.id, &headers, is_whole) {
+            Taken::No => Flags::Unasked,
+            Taken::Answered => Flags::Answered,
+            Taken::Waiting(waiting) => Flags::Waiting(waiting),
+        };
+        if !matches!(self.flags, Flags::Unasked) {
+            return Ok(());
+        }
         let pass = headers.value("x-mulkko-pass");
         let passes = match &pass {
             Some(header) => pass::read(header, &shared.secrets.pass_keys, now_ms()),
@@ -125,7 +122,7 @@ impl HttpContext for Stream {
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if let Flags::Waiting(waiting) = &mut self.flags {
-            let is_too_much = waiting.read(&self.shared, size);
+            let is_too_much = waiting.grow(&self.shared, size);
             if !is_too_much && end_of_stream {
                 waiting.answer(&self.shared);
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
+use crate::flag::FlagId;
 use crate::json::Json;
 use crate::logic::{Compiler, Way};
 use crate::policy::names::check_name;
@@ -293,14 +294,15 @@ impl Work {
         }
         self.logic();
         let Work { policy, findings, metadata, exports, logic: Some(logic), .. } = self else { return };
-        let id = policy.flags.len();
-        let compiled = flag::compile(key, &wire, metadata, exports, logic, &place, findings);
+        let Ok(id) = FlagId::try_from(policy.flags.len()) else { return };
         logic.flag(key, id);
-        let Some(compiled) = compiled else { return };
-        if compiled.exported {
-            logic.need_flag(id);
+        let mut around = flag::Surroundings { metadata, exports, logic };
+        let Some(compiled) = flag::compile(key, &wire, &mut around, &place, findings) else { return };
+        if compiled.variants.iter().any(|variant| !variant.member.is_empty()) {
+            policy.exported_flags.push(id);
         }
-        policy.add_flag(compiled);
+        policy.flags_by_key.insert(key.into(), id);
+        policy.flags.push(compiled);
     }
 
     /// Compiles one more of what nothing in the document uses; `false` when there is none left.
@@ -313,8 +315,6 @@ impl Work {
     /// Checks what can be checked only when all is read.
     pub(super) fn close(&mut self) {
         let Some(logic) = self.logic.take() else { return };
-        self.policy.needed_flags =
-            logic.needed_flags().iter().copied().filter_map(|id| id.try_into().ok()).collect();
         self.policy.library = logic.close(&mut self.findings).unwrap_or_default();
     }
 }

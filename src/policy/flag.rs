@@ -3,7 +3,7 @@
 use crate::finding::{Findings, Path, Problem};
 use crate::flag::{Flag, Variant, VariantIndex};
 use crate::json::{Json, compact, quoted};
-use crate::logic::Compiler;
+use crate::logic::{Compiler, Condition};
 use crate::policy::{MAX_BYTES, NameMap};
 use crate::structured;
 use crate::wire;
@@ -30,13 +30,21 @@ pub struct Exports {
 /// Metadata: what each member says, as the document writes it.
 pub type Metadata = Vec<(Box<str>, wire::Scalar)>;
 
-/// Compiles the flag `key` at `place`, in a document that has `metadata`.
+/// What the rest of the document says of a flag.
+pub struct Surroundings<'a> {
+    /// The metadata of the document.
+    pub metadata: &'a Metadata,
+    /// The flags that were exported before.
+    pub exports: &'a mut Exports,
+    /// What compiles targeting.
+    pub logic: &'a mut Compiler,
+}
+
+/// Compiles the flag `key` at `place`.
 pub fn compile(
     key: &str,
     flag: &wire::Flag,
-    metadata: &Metadata,
-    exports: &mut Exports,
-    logic: &mut Compiler,
+    around: &mut Surroundings<'_>,
     place: &Path<'_>,
     findings: &mut Findings,
 ) -> Option<Flag> {
@@ -45,39 +53,15 @@ pub fn compile(
     if !check_metadata(own, &at, findings) {
         return None;
     }
-    let metadata = merged(metadata, own);
-    let export = export(key, &metadata, exports, &at, findings);
+    let export = export(key, own, around.exports, &at, findings);
     let variants = variants(&flag.variants, export, &place.field("variants"), findings);
     if export.is_some() {
-        let longest = variants.iter().map(|variant| variant.member.len() + ", ".len()).max();
-        exports.bytes += longest.unwrap_or(0);
-        if exports.bytes > MAX_EXPORTED_BYTES {
-            let problem = Problem::over_limit("bytes in x-mulkko-flags", MAX_EXPORTED_BYTES, exports.bytes);
-            findings.report(&at.field(EXPORT), problem);
-        }
+        around.exports.make_room(&variants, &at.field(EXPORT), findings);
     }
-    // flagd takes an empty name for none.
-    let default = flag.default_variant.as_deref().filter(|name| !name.is_empty());
-    let default = match default {
-        None => None,
-        Some(name) => match variants.iter().position(|variant| &*variant.name == name) {
-            Some(i) => u16::try_from(i).ok().map(VariantIndex),
-            None => {
-                findings.report(&place.field("defaultVariant"), Problem::unknown("variant", name));
-                None
-            }
-        },
-    };
+    let default = default(flag, &variants, &place.field("defaultVariant"), findings);
     let targeting = match &flag.targeting {
+        Some(json) => targeting(json, around.logic, &place.field("targeting"), findings)?,
         None => None,
-        Some(Json::Object(members)) if members.is_empty() => None,
-        Some(targeting @ Json::Object(_)) => {
-            Some(logic.targeting(targeting, &place.field("targeting"), findings)?)
-        }
-        Some(other) => {
-            findings.report(&place.field("targeting"), Problem::expected("an object", other.kind()));
-            None
-        }
     };
     Some(Flag {
         key: key.into(),
@@ -85,10 +69,53 @@ pub fn compile(
         variants,
         default,
         targeting,
-        public: public(&metadata, &at, findings),
-        metadata: written(&metadata),
-        exported: export.is_some(),
+        public: public(own, &at, findings),
+        metadata: written(&merged(around.metadata, own)),
     })
+}
+
+impl Exports {
+    /// Reports a flag for whose longest value the header has no room.
+    fn make_room(&mut self, variants: &[Variant], place: &Path<'_>, findings: &mut Findings) {
+        let longest = variants.iter().map(|variant| variant.member.len() + ", ".len()).max();
+        self.bytes += longest.unwrap_or(0);
+        if self.bytes > MAX_EXPORTED_BYTES {
+            let problem = Problem::over_limit("bytes in x-mulkko-flags", MAX_EXPORTED_BYTES, self.bytes);
+            findings.report(place, problem);
+        }
+    }
+}
+
+/// The default variant. flagd takes an empty name for none.
+fn default(
+    flag: &wire::Flag,
+    variants: &[Variant],
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<VariantIndex> {
+    let name = flag.default_variant.as_deref().filter(|name| !name.is_empty())?;
+    let Some(i) = variants.iter().position(|variant| &*variant.name == name) else {
+        findings.report(place, Problem::unknown("variant", name));
+        return None;
+    };
+    u16::try_from(i).ok().map(VariantIndex)
+}
+
+/// The targeting; an empty object is none. The outer `None`: it was refused.
+fn targeting(
+    json: &Json,
+    logic: &mut Compiler,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Option<Condition>> {
+    match json {
+        Json::Object(members) if members.is_empty() => Some(None),
+        Json::Object(_) => logic.targeting(json, place, findings).map(Some),
+        other => {
+            findings.report(place, Problem::expected("an object", other.kind()));
+            None
+        }
+    }
 }
 
 /// Whether metadata has not too many members, and none twice; reports it otherwise.
@@ -112,13 +139,20 @@ pub fn check_metadata(
     is_sound
 }
 
-/// Whether metadata of the document is not too much to be told with each of so many flags; reports it otherwise.
+/// Whether metadata of the document is not too much to be told with each of so many flags, and says nothing that only a
+/// flag may say of itself; reports it otherwise.
 pub fn check_shared_metadata(
     metadata: &[(Box<str>, wire::Scalar)],
     flags: usize,
     place: &Path<'_>,
     findings: &mut Findings,
 ) -> bool {
+    let of_flags = metadata.iter().find(|(name, _)| [EXPORT, PUBLIC].contains(&&**name));
+    if let Some((name, _)) = of_flags {
+        let problem = Problem::expected("it in the metadata of a flag alone", "it in the document's");
+        findings.report(&place.field(name), problem);
+        return false;
+    }
     let each: usize = metadata.iter().map(|(name, value)| name.len() + value.json().len()).sum();
     let bytes = each.saturating_mul(flags);
     if bytes > MAX_BYTES {
@@ -149,12 +183,12 @@ pub fn written(metadata: &[(&str, &wire::Scalar)]) -> Box<str> {
 /// The name of the member of `x-mulkko-flags` that tells the flag, if it is exported.
 fn export<'m>(
     key: &'m str,
-    metadata: &[(&str, &'m wire::Scalar)],
+    metadata: &'m [(Box<str>, wire::Scalar)],
     exports: &mut Exports,
     place: &Path<'_>,
     findings: &mut Findings,
 ) -> Option<&'m str> {
-    let (_, value) = metadata.iter().find(|(name, _)| *name == EXPORT)?;
+    let (_, value) = metadata.iter().find(|(name, _)| &**name == EXPORT)?;
     let place = place.field(EXPORT);
     let name = match value {
         wire::Scalar::Bool(false) => return None,
@@ -176,8 +210,8 @@ fn export<'m>(
     Some(name)
 }
 
-fn public(metadata: &[(&str, &wire::Scalar)], place: &Path<'_>, findings: &mut Findings) -> bool {
-    let Some((_, value)) = metadata.iter().find(|(name, _)| *name == PUBLIC) else { return false };
+fn public(metadata: &[(Box<str>, wire::Scalar)], place: &Path<'_>, findings: &mut Findings) -> bool {
+    let Some((_, value)) = metadata.iter().find(|(name, _)| &**name == PUBLIC) else { return false };
     match value {
         wire::Scalar::Bool(value) => *value,
         other => {
