@@ -7,7 +7,7 @@ import json
 import time
 
 
-def make_pass(key, *, seconds=300, **claims):
+def make_pass(key, *, seconds=3600, **claims):
     """A pass signed with `key` (text, at least 32 bytes) that holds for `seconds`; claims: `rollout` and `variant`, `explain`."""
     claims = {"exp": int(time.time()) + seconds, **claims}
     signed = f"{_part({'alg': 'HS256', 'typ': 'JWT'})}.{_part(claims)}"

@@ -21,8 +21,8 @@ use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
 use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text};
 
-/// The time between two turns at a policy that is being loaded, in milliseconds.
-const LOADING_TICK_MS: u32 = 5;
+/// The time between two ticks while a policy is being loaded, or more is due than one tick can do; in milliseconds.
+const BUSY_TICK_MS: u32 = 5;
 /// How long one turn may last, in nanoseconds: streams wait meanwhile.
 const TURN_NS: u64 = 5_000_000;
 
@@ -34,6 +34,8 @@ pub struct Root {
     refused_configuration: bool,
     /// The id by which the host knows it.
     id: u32,
+    /// Whether streams wait for an answer that is due.
+    is_late: bool,
 }
 
 thread_local! {
@@ -60,6 +62,7 @@ impl Root {
             fetching: None,
             refused_configuration: false,
             id,
+            is_late: false,
         }
     }
 }
@@ -134,7 +137,7 @@ impl RootContext for Root {
         }
         self.turn();
         self.fetch();
-        self.shared.answer_late(self.id, now_ms());
+        self.is_late = self.shared.answer_late(self.id, now_ms());
         self.set_tick();
         self.shared.count_failures();
     }
@@ -330,10 +333,10 @@ impl Root {
         published.is_some_and(|it| it.document == document && Some(it.stamp.revision) == in_force)
     }
 
-    /// Ticks often while there is something to load, and not at all while there is nothing to wait for.
+    /// Ticks often while there is much to do, and not at all while there is nothing to wait for.
     fn set_tick(&self) {
-        self.shared.set_tick(if self.update.is_loading() {
-            LOADING_TICK_MS
+        self.shared.set_tick(if self.update.is_loading() || self.is_late {
+            BUSY_TICK_MS
         } else if self.fetching.is_some() || self.shared.is_waiting() {
             TICK_MS
         } else {

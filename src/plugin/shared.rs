@@ -100,13 +100,17 @@ impl Shared {
         !self.waiting.borrow().is_empty()
     }
 
-    /// Answers the streams whose bodies have not come in time. Called by root context `root`, which is the current one
-    /// again afterwards.
-    pub fn answer_late(&self, root: u32, now_ms: i64) {
+    /// Answers some of the streams whose bodies have not come in time; whether there are more. Called by root context
+    /// `root`, which is the current one again afterwards.
+    ///
+    /// The host sends all answers of a callback from within each other: hundreds at once would overflow its stack.
+    pub fn answer_late(&self, root: u32, now_ms: i64) -> bool {
+        const MOST_AT_ONCE: usize = 32;
         let mut waiting = self.waiting.borrow_mut();
         waiting.retain(|stream| stream.token.strong_count() > 0);
         let mut is_root = true;
-        for stream in waiting.extract_if(.., |stream| stream.deadline_ms <= now_ms) {
+        let late = waiting.extract_if(.., |stream| stream.deadline_ms <= now_ms);
+        for stream in late.take(MOST_AT_ONCE) {
             if host::set_effective_context(stream.id).is_ok() {
                 is_root = false;
                 answer_late(self);
@@ -115,6 +119,7 @@ impl Shared {
         if !is_root {
             let _ = host::set_effective_context(root);
         }
+        waiting.iter().any(|stream| stream.deadline_ms <= now_ms)
     }
 
     /// Sends an answer of OFREP's to the current stream, and counts it.
