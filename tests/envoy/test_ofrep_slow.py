@@ -147,3 +147,15 @@ def test_who_is_too_slow_is_told(set_stage):
         assert stage.metric("ofrep_requests", outcome="408") == count
         assert stage.metric("hostcall_failures") == 0
         assert "panicked" not in stage.log()
+
+
+def test_thousands_may_say_nothing_and_are_told_so(set_stage):
+    stage = set_stage(plugin=configuration(FLAGS), workers=1)
+    # As much as Envoy takes: what is kept of each while it waits would be the VM's memory.
+    filler = [("x-filler", "v" * 600)] * 90
+    with unharmed(stage), contextlib.ExitStack() as cleanup:
+        for connection in [cleanup.enter_context(Http2(stage.port)) for _ in range(3)]:
+            for _ in range(1000):
+                connection.start("POST", ALL, filler)
+        wait_until(lambda: stage.metric("ofrep_requests", outcome="408") == 3000, "3000 answers", 30)
+        assert stage.get("/").upstream == "checkout-v1"
