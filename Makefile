@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long bench bench-engine bench-envoy lint size
+.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -20,7 +20,7 @@ REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),
 RELEASE := CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP)" cargo
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-17s %s\n", $$1, $$2 }'
 
 deps: ## install what Debian or Ubuntu must add (rustup, Python 3.11 or later and make are there)
 	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv'
@@ -62,8 +62,12 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 test-envoy: build plugins ## the plugin in a real Envoy
 	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m "not long"
 
-test-long: build plugins ## the tests that take minutes
+test-long: build plugins test-differential ## the tests that take minutes
 	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m long
+
+test-differential: $(READY) ## ten thousand flags and contexts, beside flagd's own evaluators
+	cargo build --release --example evaluate
+	$(PYTHON) tests/differential/compare.py --count 10000 --seed 1 -- target/release/examples/evaluate
 
 bench: bench-engine bench-envoy ## what a decision, a policy and a request cost
 

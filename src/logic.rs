@@ -1,8 +1,8 @@
 //! Conditions: JsonLogic as flagd defines it, compiled once into a tree that evaluates without touching JSON.
 //!
 //! What is refused, is refused when compiling, with the place: unknown operators and names, a wrong number of operands,
-//! literals that an operator cannot read, expressions that reach themselves. Evaluating cannot fail. An operator that
-//! cannot do with what a request brings gives null, as flagd's do.
+//! literals that an operator cannot read, expressions that reach themselves. Evaluating a condition cannot fail. An
+//! operator that cannot do with what a request brings gives null, as flagd's do.
 //!
 //! # Overview
 //! * A [`Compiler`] takes the expressions of a policy one by one, so that loading can pause between them. Cohorts and
@@ -36,8 +36,9 @@
 //!
 //! # Untrusted input
 //! Expressions stand at most 64 deep in each other as they are written, 256 with every name replaced by its expression,
-//! so no evaluation fills the stack (it takes less than 512 KiB). Each has a budget of 100,000 steps, in which texts and lists count by size; one that
-//! uses it up gives null. What an operator makes may nest 64 deep, else likewise.
+//! so no evaluation fills the stack: it takes less than 512 KiB, and a flag's is on top of that of the `when` that asks
+//! for it. Each has a budget of 100,000 steps, in which what is read and made counts by size; one that uses it up gives
+//! null. All flags of a request share a million ([`Steps`]). What an operator makes may nest 64 deep, else likewise.
 
 use std::collections::BTreeMap;
 

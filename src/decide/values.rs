@@ -292,10 +292,10 @@ impl<'a> Seen<'_, 'a> {
         self.context.and_then(|context| context.follow(way)).map_or(Value::Null, Value::from)
     }
 
-    /// The targeting key that the context says; as of a request's, an empty one and one that is too long are none.
+    /// The targeting key that the context says; as of a request's, one that is too long is none.
     fn said_key(&self) -> Value<'a> {
         match self.context.and_then(|context| context.member("targetingKey")) {
-            Some(Json::Text(text)) if text.is_empty() || text.len() > MAX_KEY_BYTES => Value::Null,
+            Some(Json::Text(text)) if text.len() > MAX_KEY_BYTES => Value::Null,
             key => key.map_or(Value::Null, Value::from),
         }
     }
@@ -325,12 +325,16 @@ impl Data for Seen<'_, '_> {
                 self.either(said, || values.attribute(*i))
             }
             Var::TargetingKey => {
-                let known = || match self.key {
+                let said = self.said_key();
+                if values.request.trust == Trust::Mesh && !HashedKey::is_none(&said) {
+                    return said;
+                }
+                match self.key {
                     TargetingKey::None => None,
                     TargetingKey::Key(id) => values.key(id),
                     TargetingKey::Node => values.node_id(),
-                };
-                self.either(|| self.said_key(), known)
+                }
+                .map_or(said, |key| text(Some(key)))
             }
             Var::Method => text(Some(values.method)),
             Var::Host => values.host.as_deref().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),

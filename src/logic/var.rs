@@ -99,9 +99,17 @@ impl Key<'_> {
     pub fn is_missing(&self) -> bool {
         match self {
             Key::Bytes(bytes) => bytes.is_empty(),
-            Key::Value(Value::Null) => true,
-            Key::Value(Value::Text(text)) => text.is_empty(),
-            Key::Value(_) => false,
+            Key::Value(value) => Key::is_none(value),
+        }
+    }
+
+    /// Whether a value is no targeting key: null, and the empty text.
+    #[must_use]
+    pub fn is_none(value: &Value<'_>) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Text(text) => text.is_empty(),
+            _ => false,
         }
     }
 

@@ -3,17 +3,17 @@
 //! `{"id", "document", "flag", "context"}` in, `{"id", "value"?, "variant"?, "reason"?, "errorCode"?}` out; a document
 //! that is refused gives `{"id", "refused"}`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by them")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by them")]
 
 use std::io::{self, BufRead};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mulkko::decide::{Node, Proxy, Request, Trust};
 use mulkko::headers::Headers;
-use mulkko::ofrep::{Begun, Ofrep};
+use mulkko::ofrep::{Context, Evaluating};
 use mulkko::pass::Passes;
 use mulkko::policy::{Clusters, Policy};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 fn main() {
     for line in io::stdin().lock().lines() {
@@ -28,26 +28,24 @@ fn resolved(case: &Value) -> Value {
         Ok(policy) => policy,
         Err(found) => return json!({ "id": member("id"), "refused": found.first().unwrap().to_string() }),
     };
-    let path = format!("/evaluate/flags/{}", member("flag").as_str().unwrap());
-    let headers =
-        Headers::new(vec![(b":method", b"POST"), (b":path", path.as_bytes()), (b":authority", b"a")]);
-    let ofrep =
-        Ofrep { prefix: "".into(), bearer: None, allow_origins: [].into(), max_body_bytes: usize::MAX };
-    let Some(Begun::Asked(asked)) = ofrep.begin(None, Trust::Mesh, &headers) else {
-        return json!({ "id": member("id") });
-    };
-    let (passes, node) = (Passes::default(), Node::default());
+    let body = json!({ "context": member("context") }).to_string();
+    let context = Context::read(body.as_bytes()).unwrap();
+    let (headers, passes, node) = (Headers::default(), Passes::default(), Node::default());
     let request =
         Request { headers: &headers, passes: &passes, trust: Trust::Mesh, node: &node, proxy: &Clock };
-    let body = json!({ "context": member("context") }).to_string();
-    let answer = asked.answer(body.as_bytes(), Some(&policy), request);
-    let answer: Map<String, Value> = serde_json::from_str(&answer.body).unwrap();
+    let flag = policy.flag_keyed(member("flag").as_str().unwrap()).unwrap();
+    let resolution = Evaluating::new(&policy, request, &context).resolve(flag);
     let mut resolved = json!({ "id": member("id") });
-    for name in ["value", "variant", "reason", "errorCode"] {
-        // No variant is an empty one.
-        if let Some(value) = answer.get(name).filter(|value| name != "variant" || **value != "") {
-            resolved.as_object_mut().unwrap().insert(name.to_owned(), value.clone());
+    match resolution.why {
+        Ok(reason) => resolved["reason"] = json!(reason.as_str()),
+        Err(error) => {
+            resolved["reason"] = json!("ERROR");
+            resolved["errorCode"] = json!(error.code());
         }
+    }
+    if let Some(variant) = resolution.variant.and_then(|variant| flag.variant(variant)) {
+        resolved["variant"] = json!(variant.name);
+        resolved["value"] = serde_json::from_str(&variant.json).unwrap();
     }
     resolved
 }
