@@ -16,25 +16,32 @@ use mulkko::policy::{Clusters, Policy};
 use serde_json::{Value, json};
 
 fn main() {
+    // Cases of one document follow each other.
+    let mut latest: Option<(String, Result<Policy, String>)> = None;
     for line in io::stdin().lock().lines() {
         let case: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        println!("{}", resolved(&case));
+        let document = case["document"].to_string();
+        if latest.as_ref().is_none_or(|(known, _)| *known != document) {
+            let policy = Policy::parse(document.as_bytes(), &Clusters::default());
+            latest = Some((document, policy.map_err(|found| found.first().unwrap().to_string())));
+        }
+        let answer = match &latest.as_ref().unwrap().1 {
+            Ok(policy) => resolved(policy, &case),
+            Err(refusal) => json!({ "id": case["id"], "refused": refusal }),
+        };
+        println!("{answer}");
     }
 }
 
-fn resolved(case: &Value) -> Value {
+fn resolved(policy: &Policy, case: &Value) -> Value {
     let member = |name: &str| case.get(name).unwrap();
-    let policy = match Policy::parse(member("document").to_string().as_bytes(), &Clusters::default()) {
-        Ok(policy) => policy,
-        Err(found) => return json!({ "id": member("id"), "refused": found.first().unwrap().to_string() }),
-    };
     let body = json!({ "context": member("context") }).to_string();
     let context = Context::read(body.as_bytes()).unwrap();
     let (headers, passes, node) = (Headers::default(), Passes::default(), Node::default());
     let request =
         Request { headers: &headers, passes: &passes, trust: Trust::Mesh, node: &node, proxy: &Clock };
     let flag = policy.flag_keyed(member("flag").as_str().unwrap()).unwrap();
-    let resolution = Evaluating::new(&policy, request, &context).resolve(flag);
+    let resolution = Evaluating::new(policy, request, &context).resolve(flag);
     let mut resolved = json!({ "id": member("id") });
     match resolution.why {
         Ok(reason) => resolved["reason"] = json!(reason.as_str()),

@@ -1,6 +1,7 @@
 """Flags that every request carries upstream, in the form of RFC 9651; and what rollouts and OFREP make of the same flags."""
 
 import json
+import subprocess
 
 import pytest
 from arithmetic import fractional
@@ -18,7 +19,7 @@ from ofrep import (
     unharmed,
     variants,
 )
-from stage import Stage, load_policy
+from stage import TOP, Stage, load_policy
 
 EXPORT = {"mulkko.export": True}
 
@@ -191,6 +192,24 @@ def test_exported_flags_are_counted_and_others_are_not(set_stage):
 SHARES = [("red", 20), ("green", 30), ("blue", 50)]
 COLOURS = {"red": "r", "green": "g", "blue": "b"}
 USER_COUNT = 10_000
+EVALUATE = TOP / "target/debug/examples/evaluate"
+
+
+def natively(document, names):
+    """The variants of all flags for each user, by the engine as it is compiled for this machine."""
+    cases = [
+        {"id": [name, key], "document": document, "flag": key, "context": {"targetingKey": name}}
+        for name in names
+        for key in document["flags"]
+    ]
+    lines = "\n".join(map(json.dumps, cases))
+    done = subprocess.run([EVALUATE], input=lines, capture_output=True, text=True, check=True, timeout=300)
+    found = {name: {} for name in names}
+    for line in done.stdout.splitlines():
+        answer = json.loads(line)
+        name, key = answer["id"]
+        found[name][key] = answer["variant"]
+    return found
 
 
 @pytest.mark.parametrize("trust", ["edge", "mesh"])
@@ -228,5 +247,6 @@ def test_ten_thousand_users_get_one_variant_however_it_is_asked_for(set_stage, t
 
     for name, response in zip(names, send_all(stage.port, map(request, names)), strict=True):
         assert variants(response) == expected[name], name
+    assert natively({"flags": flags}, names) == expected
     shared = [sum(variant["colour"] == colour for variant in expected.values()) / USER_COUNT for colour, _ in SHARES]
     assert [round(share, 1) for share in shared] == [0.2, 0.3, 0.5]
