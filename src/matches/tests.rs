@@ -325,13 +325,15 @@ mod naive {
         let Some(rule) = &entry.path else { return Some((0, 1)) };
         let written = rule.value.as_deref().unwrap_or("/");
         match rule.kind {
-            PathMatchType::Exact => (path == written).then_some((2, written.len())),
-            PathMatchType::RegularExpression => is_whole(written, path).then_some((1, written.len())),
+            PathMatchType::Exact => (path == written).then_some((2, written.chars().count())),
+            PathMatchType::RegularExpression => {
+                is_whole(written, path).then_some((1, written.chars().count()))
+            }
             PathMatchType::PathPrefix if written == "/" => Some((0, 1)),
             PathMatchType::PathPrefix => {
                 let prefix: Vec<_> = written.strip_suffix('/').unwrap_or(written).split('/').collect();
                 let segments: Vec<_> = path.split('/').collect();
-                segments.starts_with(&prefix).then_some((0, prefix.join("/").len().max(1)))
+                segments.starts_with(&prefix).then_some((0, prefix.join("/").chars().count().max(1)))
             }
         }
     }
