@@ -134,18 +134,17 @@ impl Comparison {
 
 /// A number without leading zeros at the start of `text`, and what follows it.
 fn numeric(text: &[u8]) -> Option<(u64, &[u8])> {
-    /// So many digits always fit.
-    const DIGITS: usize = 19;
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut number = 0_u64;
+    let mut digits = 0;
+    for digit in text.iter().map(|byte| byte.wrapping_sub(b'0')).take_while(|digit| *digit < 10) {
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        digits += 1;
+    }
     let (written, rest) = text.split_at_checked(digits)?;
-    let number = match written {
-        [] | [b'0', _, ..] => return None,
-        written if digits <= DIGITS => {
-            written.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
-        }
-        written => str::from_utf8(written).ok()?.parse().ok()?,
-    };
-    Some((number, rest))
+    match written {
+        [] | [b'0', _, ..] => None,
+        _ => Some((number, rest)),
+    }
 }
 
 /// The number after a dot, if a dot is next. The outer `None`: none follows it.

@@ -193,20 +193,18 @@ impl Texts {
 
     pub(super) fn contain(&self, text: &str) -> bool {
         let head = Texts::head(text);
-        if self.heads.len() <= Texts::FEW
-            && !self.heads.iter().fold(false, |found, other| found | (*other == head))
-        {
-            return false;
+        // A head says all of a short text.
+        let is_short = text.len() < 8;
+        if self.heads.len() <= Texts::FEW {
+            let is_found = self.heads.iter().fold(false, |found, other| found | (*other == head));
+            if is_short || !is_found {
+                return is_found;
+            }
         }
         let from = self.heads.partition_point(|other| *other < head);
         let to = self.heads.partition_point(|other| *other <= head);
         let same = self.texts.get(from..to).unwrap_or_default();
-        // A head says all of a short text.
-        if text.len() < 8 {
-            !same.is_empty()
-        } else {
-            same.binary_search_by(|other| (**other).cmp(text)).is_ok()
-        }
+        if is_short { !same.is_empty() } else { same.binary_search_by(|other| (**other).cmp(text)).is_ok() }
     }
 
     /// The first seven bytes, and how long it is.
