@@ -11,7 +11,7 @@ use crate::finding::Problem;
 ///
 /// Made once when a policy is compiled, so that a request pays for its key alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seed(u64);
+pub struct Seed(pub(crate) u64);
 
 impl Seed {
     /// The seed of this text.

@@ -10,6 +10,7 @@ use std::fmt;
 use crate::baggage;
 use crate::bucket::Bucket;
 use crate::flag::{FlagId, Resolution};
+use crate::guard::{Exposure, RolledBack};
 use crate::headers::Headers;
 use crate::logic::Condition;
 use crate::pass::{Forced, Passes};
@@ -64,6 +65,8 @@ pub struct Request<'a> {
     pub node: &'a Node,
     /// What only the host knows.
     pub proxy: &'a dyn Proxy,
+    /// The variants that the guard has given up, where there are any.
+    pub rolled_back: Option<&'a RolledBack>,
 }
 
 /// Why a request got its variant.
@@ -85,11 +88,13 @@ pub enum Reason {
     Static,
     /// The bucket of the key.
     Split,
+    /// The guard has given up the variant that it would have been.
+    RolledBack,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Disabled,
         Reason::TargetingMatch,
         Reason::Followed,
@@ -98,6 +103,7 @@ impl Reason {
         Reason::Layer,
         Reason::Static,
         Reason::Split,
+        Reason::RolledBack,
     ];
 
     /// Its name in headers, logs and metrics.
@@ -112,6 +118,7 @@ impl Reason {
             Reason::Layer => "LAYER",
             Reason::Static => "STATIC",
             Reason::Split => "SPLIT",
+            Reason::RolledBack => "ROLLED_BACK",
         }
     }
 }
@@ -148,6 +155,8 @@ pub struct Decisions {
     pub minted: Vec<Minted>,
     /// How many passes ask for a variant that their rollout lacks.
     pub passes_refused: usize,
+    /// Those of the decisions that count for a guard.
+    pub exposures: Vec<Exposure>,
 }
 
 /// Decides for `request` under `policy`.
@@ -158,10 +167,13 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
         Trust::Edge => Vec::new(),
         Trust::Mesh => followed(policy, request.headers),
     };
-    let list = Deciding { policy, values: &values, followed: &followed }.all();
+    let deciding =
+        Deciding { policy, values: &values, followed: &followed, rolled_back: request.rolled_back };
+    let list = deciding.all();
+    let exposures = list.iter().filter_map(|decision| deciding.exposure(decision)).collect();
     let flags = exported(policy, &values);
     let passes_refused = request.passes.forced().filter(|forced| asks_in_vain(policy, forced)).count();
-    Decisions { list, flags, minted: values.into_minted(), passes_refused }
+    Decisions { list, flags, minted: values.into_minted(), passes_refused, exposures }
 }
 
 /// The flags that every request carries upstream.
@@ -207,6 +219,7 @@ struct Deciding<'d, 'a> {
     policy: &'a Policy,
     values: &'d Values<'a>,
     followed: &'d [(RolloutId, VariantId)],
+    rolled_back: Option<&'d RolledBack>,
 }
 
 impl Deciding<'_, '_> {
@@ -222,7 +235,14 @@ impl Deciding<'_, '_> {
     /// A rollout that matches the request.
     fn applying(&self, id: RolloutId) -> Option<Decision> {
         let rollout = self.policy.rollout(id)?;
-        let (variant, reason, bucket) = self.variant(id, rollout);
+        let (variant, reason, bucket) = match self.passed(rollout).filter(|_| rollout.enabled) {
+            Some(variant) => (variant, Reason::TargetingMatch, None),
+            None => {
+                let (variant, reason, bucket) = self.variant(id, rollout);
+                let (variant, reason) = self.guarded(id, rollout, variant, reason);
+                (variant, reason, bucket)
+            }
+        };
         Some(Decision { rollout: id, variant, reason, bucket, applies: true })
     }
 
@@ -230,20 +250,47 @@ impl Deciding<'_, '_> {
     fn handed_on(&self, id: RolloutId) -> Option<Decision> {
         let rollout = self.policy.rollout(id)?;
         let (variant, reason) = match self.followed(id) {
-            Some(variant) if rollout.enabled => (variant, Reason::Followed),
+            Some(variant) if rollout.enabled => self.guarded(id, rollout, variant, Reason::Followed),
             _ => (rollout.default, Reason::Disabled),
         };
         Some(Decision { rollout: id, variant, reason, bucket: None, applies: false })
     }
 
-    /// The steps of a decision, in the order in which they are taken.
+    /// A variant that the guard has given up gives way to the default, however it was found.
+    fn guarded(
+        &self,
+        id: RolloutId,
+        rollout: &Rollout,
+        variant: VariantId,
+        reason: Reason,
+    ) -> (VariantId, Reason) {
+        match self.rolled_back {
+            Some(rolled_back) if rolled_back.has(id, variant) => (rollout.default, Reason::RolledBack),
+            _ => (variant, reason),
+        }
+    }
+
+    /// What a decision is for the rollout's guard. A pass, an earlier hop or a `force` entry was not drawn, so it says
+    /// nothing about whose requests fail.
+    fn exposure(&self, decision: &Decision) -> Option<Exposure> {
+        let Decision { rollout: id, variant, reason, bucket, .. } = *decision;
+        let rollout = self.policy.rollout(id)?;
+        let guard = rollout.guard.as_ref()?;
+        let counts = match reason {
+            Reason::Split => guard.is_relative(),
+            // A switch has nothing else.
+            Reason::Static => !guard.is_relative() && guard.compared.contains(&variant),
+            _ => false,
+        };
+        let now_ms = if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() };
+        counts.then_some(Exposure { rollout: id, variant, bucket, now_ms })
+    }
+
+    /// The steps of a decision after its passes, in the order in which they are taken.
     fn variant(&self, id: RolloutId, rollout: &Rollout) -> (VariantId, Reason, Option<Bucket>) {
         let default = |reason| (rollout.default, reason, None);
         if !rollout.enabled {
             return default(Reason::Disabled);
-        }
-        if let Some(variant) = self.passed(rollout) {
-            return (variant, Reason::TargetingMatch, None);
         }
         if let Some(variant) = self.followed(id) {
             return (variant, Reason::Followed, None);

@@ -73,6 +73,7 @@ pub mod decide;
 pub mod effects;
 pub mod finding;
 pub mod flag;
+pub mod guard;
 pub mod headers;
 pub mod json;
 pub mod lease;

@@ -5,6 +5,7 @@
 
 mod compile;
 mod flag;
+mod guard;
 mod keys;
 mod loading;
 mod names;
@@ -18,9 +19,10 @@ use std::collections::HashMap;
 
 use crate::bucket::{Seed, Threshold};
 use crate::flag::{Flag, FlagId};
+use crate::guard::Guard;
 use crate::logic::{Condition, Library, Way};
 use crate::matches::Index;
-use crate::schedule::{Schedule, VariantId};
+use crate::schedule::{Schedule, Split, VariantId};
 
 pub use loading::Loading;
 pub use names::{check_name, is_name};
@@ -49,6 +51,8 @@ pub struct Policy {
     pub holdouts: Vec<Holdout>,
     /// The rollouts in document order.
     pub rollouts: Vec<Rollout>,
+    /// Those of them that have a guard.
+    pub guarded: Vec<RolloutId>,
     /// The flags in document order.
     pub flags: Vec<Flag>,
     /// The targeting key under which flags are evaluated for a request.
@@ -210,9 +214,22 @@ pub struct Rollout {
     pub slice: Option<Slice>,
     /// Whether holdouts concern it.
     pub held_out: bool,
+    /// What takes the traffic back.
+    pub guard: Option<Box<Guard>>,
 }
 
 impl Rollout {
+    /// Whether its split leaves nothing to compare at `now_ms` (unix milliseconds).
+    #[must_use]
+    pub fn is_idle(&self, now_ms: i64) -> bool {
+        let split = self.schedule.at(now_ms);
+        let is_absolute = self.guard.as_ref().is_some_and(|guard| !guard.is_relative());
+        match split {
+            Split::Whole(variant) => !is_absolute || variant == self.default,
+            Split::Cut(..) | Split::Cuts(..) => false,
+        }
+    }
+
     /// The variant of that name.
     #[must_use]
     pub fn variant_named(&self, name: &str) -> Option<VariantId> {

@@ -30,6 +30,27 @@ pub enum Split<'a> {
 }
 
 impl Split<'_> {
+    /// How many of the 2³² buckets `variant` owns.
+    #[must_use]
+    pub fn width(&self, variant: VariantId) -> u64 {
+        let of = |cuts: &[Cut], rest: VariantId| {
+            let mut from = Threshold::NOBODY;
+            let last = Cut { end: Threshold::EVERYBODY, variant: rest };
+            let mut width = 0;
+            for cut in cuts.iter().chain([&last]) {
+                let end = cut.end.max(from);
+                width += if cut.variant == variant { end.0 - from.0 } else { 0 };
+                from = end;
+            }
+            width
+        };
+        match self {
+            Split::Whole(owner) => of(&[], *owner),
+            Split::Cut(cut, rest) => of(&[*cut], *rest),
+            Split::Cuts(cuts, rest) => of(cuts, *rest),
+        }
+    }
+
     /// The variant that owns `bucket`.
     #[must_use]
     pub fn variant(&self, bucket: Bucket) -> VariantId {

@@ -129,10 +129,12 @@ macro_rules! objects {
     )*};
 }
 
+mod guard;
 mod matches;
 mod plugin;
 mod strategy;
 
+pub use guard::{Errors, Guard, Latency, OnBreach, Statuses};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
 pub use plugin::{Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
 pub use strategy::{Ab, BlueGreen, Canary, Dark, Rolling, Share, Step, Strategy};
@@ -258,9 +260,9 @@ pub struct Rollout {
     /// Whether holdouts concern this canary.
     #[serde(default, deserialize_with = "some")]
     pub holdout: Option<bool>,
-    /// The guard, by shape only.
+    /// What takes the traffic back.
     #[serde(default, deserialize_with = "some")]
-    pub guard: Option<Json>,
+    pub guard: Option<Guard>,
     /// The shadow, by shape only.
     #[serde(default, deserialize_with = "some")]
     pub shadow: Option<Json>,

@@ -1,7 +1,7 @@
 //! The decision cases of `tests/cases/*.json`, run through the engine: natively, and as wasm under Node.
 //!
-//! `tests/envoy/test_cases.py` sends the same cases through a real Envoy. A file with `at`, `node` or `properties` is
-//! about a moment or a proxy that the real one is not, and runs here alone.
+//! `tests/envoy/test_cases.py` sends the same cases through a real Envoy. A file with `at`, `node`, `properties`
+//! or `rolledBack` is about a moment or a proxy that the real one is not, and runs here alone.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by them")]
 
@@ -13,6 +13,7 @@ use hmac_sha256::HMAC;
 use mulkko::configuration::Configuration;
 use mulkko::decide::{Decisions, Node, Proxy, Request, Trust, decide};
 use mulkko::effects::{Edit, Effects, effects};
+use mulkko::guard::RolledBack;
 use mulkko::headers::Headers;
 use mulkko::moment::Instant;
 use mulkko::pass::{self, PassKeys, Passes};
@@ -32,7 +33,7 @@ const IN_2100: i64 = 4_102_444_800;
 const DRAWN: &str = "drawn-id";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct File {
     #[serde(rename = "about")]
     _about: String,
@@ -45,6 +46,9 @@ struct File {
     /// Properties of the host: the way down, and the value.
     #[serde(default)]
     properties: Vec<(Vec<String>, String)>,
+    /// The variants that the guard has given up, with their rollouts.
+    #[serde(default)]
+    rolled_back: Vec<(String, String)>,
     cases: Vec<Case>,
 }
 
@@ -240,7 +244,14 @@ fn without_a_policy_the_edge_removes_what_is_ours_all_the_same() {
         let pairs = sent.pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         let (headers, passes, node) = (Headers::new(pairs), Passes::default(), Node::default());
         let host = Host { now_ms: 0, properties: vec![] };
-        let request = Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &host };
+        let request = Request {
+            headers: &headers,
+            passes: &passes,
+            trust,
+            node: &node,
+            proxy: &host,
+            rolled_back: None,
+        };
         let effects = effects(None, &Decisions::default(), &request);
         let found = Found { upstream: applied(&sent.pairs, &effects.edits), ..Found::default() };
         for (name, value) in
@@ -310,6 +321,7 @@ fn stage(policy: &Value, plugin: Value) -> Stage {
         plugin,
         node: None,
         properties: vec![],
+        rolled_back: vec![],
         cases: vec![],
     };
     Stage::of(&file).unwrap()
@@ -327,6 +339,7 @@ struct Stage {
     node: Node,
     pass_keys: PassKeys,
     host: Host,
+    rolled_back: RolledBack,
 }
 
 impl Stage {
@@ -346,7 +359,9 @@ impl Stage {
         let mut pass_keys = PassKeys::default();
         pass_keys.add(PASS_KEY).unwrap();
         let host = Host { now_ms: at.unix_ms(), properties: file.properties.clone() };
-        Ok(Stage { policy, configuration, node, pass_keys, host })
+        let names = file.rolled_back.iter().map(|(rollout, variant)| (&**rollout, &**variant));
+        let rolled_back = RolledBack::named(&policy, names);
+        Ok(Stage { policy, configuration, node, pass_keys, host, rolled_back })
     }
 
     /// Sends a request with these passes, and one that asks for an explanation.
@@ -375,6 +390,7 @@ impl Stage {
             trust: self.configuration.trust,
             node: &self.node,
             proxy: &self.host,
+            rolled_back: Some(&self.rolled_back),
         };
         let decisions = decide(&self.policy, request);
         look(&decisions, effects(Some(&self.policy), &decisions, &request))

@@ -260,8 +260,14 @@ impl Stage {
             panic!("{flag} is not asked for")
         };
         let (passes, node) = (Passes::default(), Node::default());
-        let request =
-            Request { headers: &headers, passes: &passes, trust: Trust::Mesh, node: &node, proxy: &Clock };
+        let request = Request {
+            headers: &headers,
+            passes: &passes,
+            trust: Trust::Mesh,
+            node: &node,
+            proxy: &Clock,
+            rolled_back: None,
+        };
         asked.answer(body.as_bytes(), Some(&self.policy), request)
     }
 

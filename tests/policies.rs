@@ -66,8 +66,14 @@ fn decisions(policy: &Policy, user: &str, now_ms: i64) -> Vec<Decision> {
     ]);
     let (passes, node) = (pass::Passes::default(), Node::default());
     let proxy = At(now_ms);
-    let request =
-        Request { headers: &headers, passes: &passes, trust: Trust::Edge, node: &node, proxy: &proxy };
+    let request = Request {
+        headers: &headers,
+        passes: &passes,
+        trust: Trust::Edge,
+        node: &node,
+        proxy: &proxy,
+        rolled_back: None,
+    };
     decide(policy, request).list
 }
 
@@ -94,10 +100,39 @@ fn examples_are_taken() {
 }
 
 #[test]
-fn the_example_of_the_contract_is_taken_without_its_guard() {
-    let mut document: Value = serde_json::from_str(CONTRACT).unwrap();
-    document["rollouts"][0].as_object_mut().unwrap().remove("guard").unwrap();
-    assert_eq!(policy(&document).revision, 118);
+fn the_example_of_the_contract_is_taken() {
+    assert_eq!(parse(CONTRACT.as_bytes()).err(), None);
+}
+
+#[test]
+fn guards_may_say_little_or_much() {
+    for guard in [
+        json!({}),
+        json!({ "errors": {}, "latency": {} }),
+        json!({ "alpha": 0.01, "margin": 1, "window": "500ms", "warmup": "0s", "onBreach": "report" }),
+        json!({ "errors": { "floor": 0.005, "statuses": ">=500,reset,timeout", "grpcStatuses": [14], "minEvents": 5 } }),
+        json!({ "errors": { "statuses": [429, "500-503", "5xx", "reset", "timeout"], "grpcStatuses": [] } }),
+        json!({ "latency": { "quantiles": [0.9], "minDelta": "10ms", "minBaseline": 500 } }),
+    ] {
+        for (strategy, key) in [
+            (json!({ "canary": { "variant": "canary", "percent": 5 } }), "request"),
+            (
+                json!({ "ab": { "split": [
+                { "variant": "stable", "percent": 50 }, { "variant": "canary", "percent": 50 },
+            ] } }),
+                "user",
+            ),
+        ] {
+            let document = json!({
+                "keys": { "user": { "from": [{ "header": "x-user-id" }] } },
+                "rollouts": [{
+                    "name": "shop", "key": key, "default": "stable", "variants": { "stable": {}, "canary": {} },
+                    "strategy": strategy, "guard": guard,
+                }],
+            });
+            assert_eq!(parse(document.to_string().as_bytes()).err(), None, "{document}");
+        }
+    }
 }
 
 #[test]
@@ -425,7 +460,7 @@ proptest! {
         let passes = pass::read(&pass, &keys, now_ms);
         let trust = if mesh { Trust::Mesh } else { Trust::Edge };
         let (node, proxy) = (Node::default(), At(now_ms));
-        let request = Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &proxy };
+        let request = Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &proxy, rolled_back: None };
         let decisions = decide(&policy, request);
         let _ = effects(Some(&policy), &decisions, &request);
     }

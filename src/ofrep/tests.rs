@@ -101,8 +101,14 @@ impl Ask<'_> {
         };
         let policy = Policy::parse(policy.as_bytes(), &Clusters::default()).unwrap();
         let (passes, node) = (Passes::default(), Node::default());
-        let request =
-            Request { headers: &headers, passes: &passes, trust: self.trust, node: &node, proxy: &Nothing };
+        let request = Request {
+            headers: &headers,
+            passes: &passes,
+            trust: self.trust,
+            node: &node,
+            proxy: &Nothing,
+            rolled_back: None,
+        };
         Some(asked.answer(self.body.as_bytes(), Some(&policy), request))
     }
 

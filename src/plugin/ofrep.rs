@@ -107,6 +107,7 @@ fn answer(
         trust: shared.configuration.trust,
         node: &shared.node,
         proxy: &Host,
+        rolled_back: None,
     };
     asked.answer(body, in_force.map(|it| &*it.policy), request)
 }

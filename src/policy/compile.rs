@@ -239,6 +239,9 @@ impl Work {
         if policy.by_name.insert(wire.name.as_str().into(), id).is_some() {
             findings.report(&place.field("name"), Problem::Twice(wire.name.clone()));
         }
+        if compiled.as_ref().is_some_and(|rollout| rollout.guard.is_some()) {
+            policy.guarded.push(id);
+        }
         self.slice_is_free(&wire, compiled.as_ref(), item, place);
         self.policy.rollouts.extend(compiled);
     }

@@ -3,6 +3,7 @@
 use crate::bucket::Seed;
 use crate::finding::{Findings, Path, Problem};
 use crate::logic::{Compiler, Condition};
+use crate::policy::guard::{self, Guarded};
 use crate::policy::names::{check_header_value, check_name, check_rollout_name, variant_header};
 use crate::policy::strategy::{self, Kind, Variants, percent_at};
 use crate::policy::{Clusters, KeyId, NameMap, Rollout, Slice, TargetingKey, Variant};
@@ -46,10 +47,8 @@ pub fn compile(
     findings: &mut Findings,
 ) -> Option<Rollout> {
     check_rollout_name(&rollout.name, &place.field("name"), findings);
-    for (member, there) in [("guard", rollout.guard.is_some()), ("shadow", rollout.shadow.is_some())] {
-        if there {
-            findings.report(&place.field(member), Problem::NotSupportedYet);
-        }
+    if rollout.shadow.is_some() {
+        findings.report(&place.field("shadow"), Problem::NotSupportedYet);
     }
     let variants = variants(rollout, around.clusters, &place.field("variants"), findings);
     let names: Vec<&str> = rollout.variants.0.iter().map(|(name, _)| &**name).collect();
@@ -65,20 +64,29 @@ pub fn compile(
     let force = force(&rollout.force, &by_name, logic, &place.field("force"), findings)?;
     let seed = seed(rollout, place, findings)?;
     let (kind, schedule) = compiled?;
+    let (key, default) = (key?, by_name.default?);
+    let guard = match &rollout.guard {
+        None => None,
+        Some(guard) => {
+            let guarded = Guarded { kind, schedule: &schedule, key, default };
+            Some(Box::new(guard::compile(guard, &guarded, &place.field("guard"), findings)?))
+        }
+    };
     Some(Rollout {
         header: format!("x-mulkko-{}", rollout.name).into(),
         state: format!("mulkko.{}", rollout.name).into(),
         reason_state: format!("mulkko.{}.reason", rollout.name).into(),
         name: rollout.name.as_str().into(),
         enabled: rollout.state == wire::State::Enabled,
-        key: key?,
+        key,
         when,
         force,
         variants,
-        default: by_name.default?,
+        default,
         seed,
         schedule,
         slice,
+        guard,
         held_out: matches!(kind, Kind::Canary | Kind::Ab) && rollout.holdout.unwrap_or(true),
     })
 }

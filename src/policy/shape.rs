@@ -109,6 +109,7 @@ fn words(serde: &str) -> String {
         "map" | "a map" => "an object".to_owned(),
         "sequence" | "a sequence" => "an array".to_owned(),
         "u64" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
         "a string" => "a text".to_owned(),
         _ if serde.starts_with("struct ") => "an object".to_owned(),
         other => other.to_owned(),

@@ -87,8 +87,14 @@ fn bench_decide(documents: &[(&str, Vec<u8>)]) {
         (b"x-user-id", b"user-1"),
     ]);
     let (passes, node) = (Passes::default(), Node::default());
-    let request =
-        Request { headers: &headers, passes: &passes, trust: Trust::Edge, node: &node, proxy: &Still };
+    let request = Request {
+        headers: &headers,
+        passes: &passes,
+        trust: Trust::Edge,
+        node: &node,
+        proxy: &Still,
+        rolled_back: None,
+    };
     let mut times = vec![(Vec::new(), Vec::new()); documents.len()];
     for _ in 0..101 {
         for (policy, (deciding, all)) in policies.iter().zip(&mut times) {

@@ -38,8 +38,14 @@ fn resolved(policy: &Policy, case: &Value) -> Value {
     let body = json!({ "context": member("context") }).to_string();
     let context = Context::read(body.as_bytes()).unwrap();
     let (headers, passes, node) = (Headers::default(), Passes::default(), Node::default());
-    let request =
-        Request { headers: &headers, passes: &passes, trust: Trust::Mesh, node: &node, proxy: &Clock };
+    let request = Request {
+        headers: &headers,
+        passes: &passes,
+        trust: Trust::Mesh,
+        node: &node,
+        proxy: &Clock,
+        rolled_back: None,
+    };
     let flag = policy.flag_keyed(member("flag").as_str().unwrap()).unwrap();
     let resolution = Evaluating::new(policy, request, &context).resolve(flag);
     let mut resolved = json!({ "id": member("id") });

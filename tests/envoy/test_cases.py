@@ -11,7 +11,7 @@ from stage import PASS_KEY
 FILES = sorted((Path(__file__).parent.parent / "cases").glob("*.json"))
 DOCUMENTS = {file.stem: json.loads(file.read_text()) for file in FILES}
 # What a real proxy cannot be told: another instant than now, and what only another host or configuration has.
-ELSEWHERE = {"at", "properties"}
+ELSEWHERE = {"at", "properties", "rolledBack"}
 NODE = {"id": "edge-1"}
 
 

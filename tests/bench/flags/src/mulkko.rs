@@ -35,6 +35,7 @@ pub fn context(user: &User) -> Evaluating<'static> {
         trust: Trust::Mesh,
         node: Box::leak(Box::default()),
         proxy: &Host,
+        rolled_back: None,
     };
     Evaluating::new(&POLICY, request, context)
 }

@@ -1,0 +1,342 @@
+//! What a process knows about a guarded rollout: the evidence against each of its variants, as it lies in shared data.
+//!
+//! Every VM that has something to add reads the record, adds it and writes the record back if nobody else has written
+//! since. So a batch is judged whole or not at all, and exactly once.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
+
+use crate::bucket::Seed;
+use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum};
+use crate::guard::terms::{Guard, TESTS};
+
+/// How many words of eight bytes the evidence against one variant takes.
+const WORDS: usize = 2 + EVIDENCES * (BETS + 3) + 4 * TESTS;
+/// Each comparison's evidence, and that against the floor.
+const EVIDENCES: usize = TESTS + 1;
+/// The most records that are read: of all variants that a rollout may have.
+const MAX_CASES: usize = 100;
+/// Evidence, in nats, from which on a variant's share should not be raised: 10 to 1.
+const HOLD: f64 = std::f64::consts::LN_10;
+
+/// What has been found out about a variant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Nothing speaks against it.
+    #[default]
+    Watching,
+    /// There is some evidence against it.
+    Hold,
+    /// There is as much as the guard asks for.
+    Breached,
+}
+
+impl State {
+    /// Its name in logs and headers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Watching => "watching",
+            State::Hold => "hold",
+            State::Breached => "breached",
+        }
+    }
+}
+
+/// Requests and bad events of one variant, for one comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests that count.
+    pub requests: u64,
+    /// Bad ones among them; of targeting keys each one's first.
+    pub bad: u64,
+}
+
+impl Tally {
+    /// Adds an outcome.
+    pub fn count(&mut self, is_bad: bool) {
+        self.requests = self.requests.saturating_add(1);
+        self.bad = self.bad.saturating_add(u64::from(is_bad));
+    }
+
+    /// What was added since it was `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Tally) -> Tally {
+        Tally {
+            requests: self.requests.saturating_sub(earlier.requests),
+            bad: self.bad.saturating_sub(earlier.bad),
+        }
+    }
+
+    fn merge(&mut self, other: Tally) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.bad = self.bad.saturating_add(other.bad);
+    }
+}
+
+/// What a VM adds to the case against a variant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// For each comparison, the bad events of both sides.
+    pub sums: [Sums; TESTS],
+    /// The variant's errors beside what is tolerated.
+    pub floor: Sums,
+    /// What the variant had, for each comparison.
+    pub own: [Tally; TESTS],
+    /// What the default had meanwhile.
+    pub default: [Tally; TESTS],
+}
+
+impl Batch {
+    /// Adds another.
+    pub fn merge(&mut self, other: &Batch) {
+        for (sums, more) in self.sums.iter_mut().zip(&other.sums) {
+            sums.merge(more);
+        }
+        self.floor.merge(&other.floor);
+        for (tally, more) in self.own.iter_mut().zip(other.own) {
+            tally.merge(more);
+        }
+        for (tally, more) in self.default.iter_mut().zip(other.default) {
+            tally.merge(more);
+        }
+    }
+
+    /// Whether nothing happened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Batch::default()
+    }
+}
+
+/// The case against one variant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Case {
+    /// How far it has come. A breach stays.
+    pub state: State,
+    /// For each comparison with the default, the evidence.
+    tests: [Evidence; TESTS],
+    /// The evidence that there are more errors than are tolerated.
+    floor: Evidence,
+    /// What the variant had, for each comparison.
+    pub own: [Tally; TESTS],
+    /// What the default had meanwhile.
+    pub default: [Tally; TESTS],
+}
+
+impl Case {
+    /// Takes a batch, and says how far the case has come under these terms.
+    pub fn take(&mut self, batch: &Batch, guard: &Guard) {
+        for (evidence, sums) in self.tests.iter_mut().zip(&batch.sums) {
+            evidence.take(sums);
+        }
+        self.floor.take(&batch.floor);
+        let mut totals = Batch { own: self.own, default: self.default, ..Batch::default() };
+        totals.merge(&Batch { own: batch.own, default: batch.default, ..Batch::default() });
+        (self.own, self.default) = (totals.own, totals.default);
+        if self.state == State::Breached {
+            return;
+        }
+        let has_breached = |log_e: Option<f64>, bad: u64, least: Option<u64>| {
+            log_e.is_some_and(|log_e| log_e >= guard.breach) && least.is_some_and(|least| bad >= least)
+        };
+        let [errors, slow @ ..] = &self.own;
+        let slow = slow.iter().map(|tally| tally.bad).max().unwrap_or(0);
+        self.state =
+            if has_breached(self.errors(guard), errors.bad, guard.errors.as_ref().map(|it| it.min_events))
+                || has_breached(self.latency(guard), slow, guard.latency.as_ref().map(|it| it.min_events))
+            {
+                State::Breached
+            } else if self.suspicion(guard) >= HOLD {
+                State::Hold
+            } else {
+                State::Watching
+            };
+    }
+
+    /// The logarithm of the evidence that the variant has more errors than the default and than are tolerated.
+    #[must_use]
+    pub fn errors(&self, guard: &Guard) -> Option<f64> {
+        let errors = guard.errors.as_ref()?;
+        let [relative, ..] = &self.tests;
+        let floor = self.floor.log_e();
+        Some(if errors.is_relative { relative.log_e().min(floor) } else { floor })
+    }
+
+    /// The logarithm of the evidence that it is slower: the mean of the evidence at each quantile.
+    #[must_use]
+    pub fn latency(&self, guard: &Guard) -> Option<f64> {
+        let quantiles = guard.latency.as_ref()?.quantiles.len();
+        let [_, slow @ ..] = &self.tests;
+        let sum = slow.iter().take(quantiles).fold(f64::NEG_INFINITY, |sum, it| log_sum(sum, it.log_e()));
+        Some(sum - count(u64::try_from(quantiles).unwrap_or(1)).ln())
+    }
+
+    /// The evidence at each comparison, for those who want to see it: errors, the floor, each quantile.
+    #[must_use]
+    pub fn log_e(&self) -> ([f64; TESTS], f64) {
+        (self.tests.map(|evidence| evidence.log_e()), self.floor.log_e())
+    }
+
+    /// The probability that a variant that is no worse ever shows as much as this one has shown.
+    #[must_use]
+    pub fn p(&self, guard: &Guard) -> f64 {
+        let [relative, slow @ ..] = &self.tests;
+        let errors = guard
+            .errors
+            .as_ref()
+            .map(|errors| if errors.is_relative { relative.p().max(self.floor.p()) } else { self.floor.p() });
+        // The highest mean is at least the highest of one by their number.
+        let quantiles = guard.latency.as_ref().map_or(0, |it| it.quantiles.len());
+        let slow =
+            slow.iter().take(quantiles).map(|it| it.p() * count(u64::try_from(quantiles).unwrap_or(1)));
+        errors.into_iter().chain(slow).fold(1.0, f64::min)
+    }
+
+    /// What is suspicious enough to hold: relative evidence, without the floor.
+    fn suspicion(&self, guard: &Guard) -> f64 {
+        let [relative, ..] = &self.tests;
+        let errors = guard
+            .errors
+            .as_ref()
+            .map(|errors| if errors.is_relative { relative.log_e() } else { self.floor.log_e() });
+        errors.into_iter().chain(self.latency(guard)).fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+/// All cases of a rollout.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    cases: Vec<(u64, Case)>,
+}
+
+impl Record {
+    /// Reads what lies in shared data; of another seed, or damaged, it is empty.
+    #[must_use]
+    pub fn read(seed: Seed, bytes: &[u8]) -> Record {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let Some((head, words)) = words.split_first() else { return Record::default() };
+        let (cases, more) = words.as_chunks::<WORDS>();
+        if *head != seed.0.to_le_bytes() || !rest.is_empty() || !more.is_empty() || cases.len() > MAX_CASES {
+            return Record::default();
+        }
+        let cases = cases.iter().map(|words| read_case(words)).collect::<Option<_>>();
+        Record { cases: cases.unwrap_or_default() }
+    }
+
+    /// What lies in shared data.
+    #[must_use]
+    pub fn bytes(&self, seed: Seed) -> Vec<u8> {
+        let mut bytes = seed.0.to_le_bytes().to_vec();
+        for (variant, case) in &self.cases {
+            write_case(*variant, case, &mut bytes);
+        }
+        bytes
+    }
+
+    /// The case against a variant.
+    #[must_use]
+    pub fn case(&self, variant: &str) -> Option<&Case> {
+        let variant = hashed(variant);
+        self.cases.iter().find(|(it, _)| *it == variant).map(|(_, case)| case)
+    }
+
+    /// The case against a variant, opened now if there is none.
+    pub fn case_mut(&mut self, variant: &str) -> &mut Case {
+        let variant = hashed(variant);
+        let at = self.cases.iter().position(|(it, _)| *it == variant);
+        let at = at.unwrap_or_else(|| {
+            self.cases.push((variant, Case::default()));
+            self.cases.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "it was found, or pushed")]
+        &mut self.cases[at].1
+    }
+
+    /// Drops the case against a variant.
+    pub fn drop_case(&mut self, variant: &str) {
+        let variant = hashed(variant);
+        self.cases.retain(|(it, _)| *it != variant);
+    }
+}
+
+fn hashed(variant: &str) -> u64 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(variant.as_bytes());
+    hasher.finish()
+}
+
+fn read_case(words: &[[u8; 8]; WORDS]) -> Option<(u64, Case)> {
+    let mut words = words.iter();
+    let mut integer = || words.next().copied().map(u64::from_le_bytes);
+    let variant = integer()?;
+    let state = match integer()? {
+        0 => State::Watching,
+        1 => State::Hold,
+        2 => State::Breached,
+        _ => return None,
+    };
+    let mut case = Case { state, ..Case::default() };
+    for evidence in case.tests.iter_mut().chain([&mut case.floor]) {
+        // Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
+        let mut number =
+            || integer().map(f64::from_bits).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY);
+        for bet in &mut evidence.bets {
+            *bet = number()?;
+        }
+        (evidence.log_e, evidence.highest) = (number()?, number()?);
+        evidence.batches = integer()?;
+    }
+    for tally in case.own.iter_mut().chain(&mut case.default) {
+        *tally = Tally { requests: integer()?, bad: integer()? };
+    }
+    Some((variant, case))
+}
+
+fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
+    let mut integer = |n: u64| bytes.extend(n.to_le_bytes());
+    integer(variant);
+    integer(match case.state {
+        State::Watching => 0,
+        State::Hold => 1,
+        State::Breached => 2,
+    });
+    for evidence in case.tests.iter().chain([&case.floor]) {
+        let numbers = evidence.bets.iter().chain([&evidence.log_e, &evidence.highest]);
+        numbers.for_each(|number| integer(number.to_bits()));
+        integer(evidence.batches);
+    }
+    for tally in case.own.iter().chain(&case.default) {
+        integer(tally.requests);
+        integer(tally.bad);
+    }
+}
+
+/// Evidence as odds, in plain words: `1 in 2,310`.
+pub(super) struct Odds(pub f64);
+
+impl fmt::Display for Odds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let odds = self.0.exp();
+        if odds < 1e15 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "below 10¹⁵, and positive"
+            )]
+            let odds = odds.max(1.0).round() as u64;
+            let digits = odds.to_string();
+            for (i, digit) in digits.chars().enumerate() {
+                if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                    f.write_str(",")?;
+                }
+                write!(f, "{digit}")?;
+            }
+            Ok(())
+        } else {
+            write!(f, "10^{:.0}", self.0 / std::f64::consts::LN_10)
+        }
+    }
+}

@@ -1,0 +1,417 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::evidence::{Evidence, Sums};
+use super::*;
+use crate::policy::Clusters;
+
+fn close(found: f64, expected: f64) -> bool {
+    (found - expected).abs() < 5e-7 * expected.abs().max(1.0)
+}
+
+#[derive(Deserialize)]
+struct Suite {
+    #[serde(rename = "A_kernel")]
+    kernel: Vec<Kernel>,
+    #[serde(rename = "B_guard")]
+    guard: Vec<Windows<(u64, u64, u64, u64), (f64, f64, String)>>,
+    #[serde(rename = "C_bucket")]
+    bucket: Vec<(u64, u64, u64)>,
+    #[serde(rename = "C_ladder")]
+    ladder: Vec<Windows<(u64, u64, [(u64, u64); 2]), (f64, f64, f64)>>,
+    #[serde(rename = "D_fleet")]
+    fleet: Fleet,
+}
+
+#[derive(Deserialize)]
+struct Kernel {
+    name: String,
+    batches: Batches,
+    log_e: Vec<f64>,
+    j: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Batches {
+    Listed(Vec<(u64, u64, f64)>),
+    /// `A5 200 quiet batches (0 of 1 at p0=0.0617284) then 8 batches of 1 of 1`
+    Described(String),
+}
+
+impl Batches {
+    fn list(self) -> Vec<(u64, u64, f64)> {
+        match self {
+            Batches::Listed(batches) => batches,
+            Batches::Described(text) => {
+                assert!(text.starts_with("A5 200 quiet batches"), "{text}");
+                (0..208).map(|i| (u64::from(i >= 200), 1, 6.25 / 101.25)).collect()
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Windows<W, S> {
+    name: String,
+    windows: Vec<W>,
+    steps: Vec<S>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fleet {
+    proxy1: Vec<(u64, u64, f64)>,
+    proxy2: Vec<(u64, u64, f64)>,
+    #[serde(rename = "X")]
+    events: [u64; 2],
+    #[serde(rename = "D1")]
+    first: [f64; 5],
+    #[serde(rename = "D2")]
+    second: [f64; 5],
+    #[serde(rename = "log_e_one_report")]
+    log_e: f64,
+}
+
+fn suite() -> Option<Suite> {
+    let folder = std::env::var("MULKKO_SUITES").unwrap_or_else(|_| "../shared/suites".to_owned());
+    let text = std::fs::read_to_string(format!("{folder}/statistics/vectors.json"));
+    if text.is_err() {
+        eprintln!("suite absent, skipped");
+    }
+    text.ok().map(|text| serde_json::from_str(&text).unwrap())
+}
+
+fn batch(own: u64, all: u64, share: f64) -> Sums {
+    let mut sums = Sums::default();
+    sums.add(own, all, share);
+    sums
+}
+
+fn share(own: u64, other: u64) -> f64 {
+    let own = 1.25 * own as f64;
+    own / (own + other as f64)
+}
+
+#[test]
+fn the_kernel_meets_its_vectors() {
+    let Some(suite) = suite() else { return };
+    assert!(suite.kernel.len() >= 6);
+    for Kernel { name, batches, log_e, j } in suite.kernel {
+        let temper = if name.starts_with("A7 tempered 1/4") { 0.25 } else { 1.0 };
+        let mut evidence = Evidence::default();
+        let found: Vec<f64> = batches
+            .list()
+            .into_iter()
+            .map(|(own, all, share)| {
+                evidence.take_tempered(&batch(own, all, share), temper);
+                evidence.log_e()
+            })
+            .collect();
+        let last = &found[found.len() - log_e.len()..];
+        assert!(last.iter().zip(&log_e).all(|(a, b)| close(*a, *b)), "{name}: {last:?}, expected {log_e:?}");
+        assert_eq!(evidence.batches, j, "{name}");
+    }
+}
+
+#[test]
+fn errors_are_judged_as_the_vectors_say() {
+    let Some(suite) = suite() else { return };
+    for Windows { name, windows, steps } in suite.guard {
+        let guard = guard(r#"{"alpha": 0.01, "errors": {}}"#);
+        assert!(close(guard.breach, 100_f64.ln()));
+        let mut case = Case::default();
+        for ((own, own_bad, other, other_bad), (relative, floor, decision)) in windows.into_iter().zip(steps)
+        {
+            let mut window = Batch { floor: batch(own_bad, own, 0.001), ..Batch::default() };
+            window.sums[0] = batch(own_bad, own_bad + other_bad, share(own, other));
+            window.own[0] = Tally { requests: own, bad: own_bad };
+            case.take(&window, &guard);
+            let (tests, found) = case.log_e();
+            assert!(close(tests[0], relative) && close(found, floor), "{name}: {tests:?} {found}");
+            assert_eq!(case.state == State::Breached, decision == "ROLLBACK", "{name}");
+        }
+    }
+}
+
+#[test]
+fn latency_is_judged_as_the_vectors_say() {
+    let Some(suite) = suite() else { return };
+    for (us, _, edge) in suite.bucket {
+        let mut histogram = Histogram::default();
+        histogram.record(us);
+        assert_eq!(histogram.quantile(500_000), Some(edge));
+    }
+    for Windows { name, windows, steps } in suite.ladder {
+        let guard = guard(r#"{"latency": {}}"#);
+        let mut case = Case::default();
+        for ((own, other, slow), (p90, p99, mean)) in windows.into_iter().zip(steps) {
+            let mut window = Batch::default();
+            for (sums, (own_slow, other_slow)) in window.sums[1..].iter_mut().zip(slow) {
+                *sums = batch(own_slow, own_slow + other_slow, share(own, other));
+            }
+            case.take(&window, &guard);
+            let (tests, _) = case.log_e();
+            let found = (tests[1], tests[2], case.latency(&guard).unwrap());
+            let is_met = close(found.0, p90) && close(found.1, p99) && close(found.2, mean);
+            assert!(is_met, "{name}: {found:?}, expected {p90} {p99} {mean}");
+        }
+    }
+}
+
+#[test]
+fn a_fleet_is_judged_by_sums() {
+    let Some(Suite { fleet, .. }) = suite() else { return };
+    let summed = |batches: Vec<(u64, u64, f64)>| {
+        let mut sums = Sums::default();
+        batches.into_iter().for_each(|(own, all, share)| sums.add(own, all, share));
+        sums
+    };
+    let (mut first, second) = (summed(fleet.proxy1), summed(fleet.proxy2));
+    assert_eq!([first.events, second.events], fleet.events);
+    for (sums, costs) in [(&first, fleet.first), (&second, fleet.second)] {
+        assert!(sums.costs.iter().zip(costs).all(|(a, b)| close(*a, b)), "{sums:?}");
+    }
+    first.merge(&second);
+    let mut evidence = Evidence::default();
+    evidence.take(&first);
+    assert!(close(evidence.log_e(), fleet.log_e));
+}
+
+/// What the VMs of a process share, without a process.
+#[derive(Default)]
+struct Memory {
+    entries: RefCell<HashMap<String, (Vec<u8>, u32)>>,
+    shown: RefCell<HashMap<String, u64>>,
+}
+
+impl Process for Memory {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
+        self.entries.borrow().get(key).cloned()
+    }
+
+    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
+        let mut entries = self.entries.borrow_mut();
+        let found = entries.get(key).map(|(_, version)| *version);
+        if found.is_some_and(|found| found != version) {
+            return false;
+        }
+        entries.insert(key.to_owned(), (value.to_vec(), found.unwrap_or(0) + 1));
+        true
+    }
+
+    fn add(&self, series: &Series<'_>, by: u64) {
+        *self.shown.borrow_mut().entry(format!("{series:?}")).or_default() += by;
+    }
+
+    fn show(&self, series: &Series<'_>, value: u64) {
+        self.shown.borrow_mut().insert(series.metric.to_owned(), value);
+    }
+
+    fn show_idle(&self, rollout: &str, is_idle: bool) {
+        self.shown.borrow_mut().insert(format!("idle {rollout}"), u64::from(is_idle));
+    }
+}
+
+fn guard(json: &str) -> Guard {
+    (**policy(json, "x").rollouts[0].guard.as_ref().unwrap()).clone()
+}
+
+fn policy(guard: &str, seed: &str) -> Rc<Policy> {
+    let document = format!(
+        r#"{{"keys": {{"user": {{"from": [{{"header": "x-user"}}]}}}},
+            "rollouts": [{{"name": "shop", "key": "user", "seed": "{seed}", "default": "stable",
+              "variants": {{"stable": {{}}, "canary": {{}}}},
+              "strategy": {{"canary": {{"variant": "canary", "percent": 50}}}}, "guard": {guard}}}]}}"#
+    );
+    Rc::new(Policy::parse(document.as_bytes(), &Clusters::default()).unwrap())
+}
+
+const STABLE: VariantId = VariantId(0);
+const CANARY: VariantId = VariantId(1);
+
+/// A VM with a clock.
+struct Vm<'m> {
+    guards: Guards,
+    memory: &'m Memory,
+    now_ms: i64,
+}
+
+impl<'m> Vm<'m> {
+    fn new(policy: &Rc<Policy>, memory: &'m Memory) -> Vm<'m> {
+        let mut guards = Guards::new("default", Rc::clone(policy));
+        guards.find_verdicts(memory);
+        Vm { guards, memory, now_ms: 1_800_000_000_000 }
+    }
+
+    fn request(&mut self, variant: VariantId, key: u32, status: u16) {
+        let policy = Rc::clone(self.guards.policy());
+        let bucket = Some(Bucket(key.wrapping_mul(2_654_435_761)));
+        let exposure = Exposure { rollout: 0, variant, bucket, now_ms: self.now_ms };
+        let ended =
+            Ended { status: Some(status), headers_us: Some(1_000), total_us: 1_000, ..Ended::default() };
+        self.guards.count(&policy, &exposure, ended, self.now_ms, self.memory);
+    }
+
+    fn tick(&mut self) -> Vec<Change> {
+        self.now_ms += 1_000;
+        self.guards.tick(self.now_ms, self.memory, || false)
+    }
+
+    fn is_rolled_back(&self) -> bool {
+        self.guards.rolled_back().has(0, CANARY)
+    }
+
+    /// So many failing keys of the canary, and as many healthy ones of the default.
+    fn fail(&mut self, keys: std::ops::Range<u32>) -> Vec<Change> {
+        for key in keys {
+            self.request(CANARY, key, 503);
+            self.request(STABLE, key + 1_000_000, 200);
+        }
+        self.tick()
+    }
+}
+
+const PROMPT: &str = r#"{"warmup": "0s", "errors": {}}"#;
+
+#[test]
+fn a_failing_canary_is_rolled_back_on_all_vms() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (mut a, mut b) = (Vm::new(&policy, &memory), Vm::new(&policy, &memory));
+    let changes = a.fail(0..20);
+    assert!(a.is_rolled_back() && !b.is_rolled_back());
+    let line = changes.first().unwrap().to_string();
+    assert!(
+        line.starts_with("shop: canary is rolled back: canary failed 20 of 20, stable 0 of 20; "),
+        "{line}"
+    );
+    assert_eq!(memory.shown.borrow().get("guard_rolled_back"), Some(&1));
+    assert!(b.tick().is_empty() && b.is_rolled_back(), "found, and told once");
+    assert!(Vm::new(&policy, &memory).is_rolled_back(), "a new VM finds it before its first request");
+}
+
+#[test]
+fn evidence_of_all_vms_is_one() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let mut vms: Vec<_> = (0..4).map(|_| Vm::new(&policy, &memory)).collect();
+    for (i, vm) in (0..).zip(&mut vms) {
+        vm.fail(i * 10..i * 10 + 4);
+    }
+    assert!(vms[3].is_rolled_back(), "four of each would not have been enough for one");
+    let mut alone = Vm::new(&policy, &Memory::default()).guards;
+    assert!(alone.tick(0, &Memory::default(), || false).is_empty());
+}
+
+#[test]
+fn a_key_that_fails_again_and_again_fails_once() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (mut a, mut b) = (Vm::new(&policy, &memory), Vm::new(&policy, &memory));
+    for _ in 0..100 {
+        for vm in [&mut a, &mut b] {
+            for _ in 0..10 {
+                vm.request(CANARY, 7, 503);
+                vm.request(STABLE, 8, 200);
+            }
+            assert!(vm.tick().is_empty());
+        }
+    }
+    let record = a.guards.record(&policy.rollouts[0], &memory);
+    assert_eq!(record.case("canary").unwrap().own[0], Tally { requests: 2_000, bad: 1 });
+}
+
+#[test]
+fn a_verdict_belongs_to_the_seed_and_outlives_a_percentage() {
+    let memory = Memory::default();
+    let mut vm = Vm::new(&policy(PROMPT, "shop"), &memory);
+    vm.fail(0..20);
+    vm.guards.replace(policy(PROMPT, "shop"));
+    assert!(vm.is_rolled_back());
+    vm.guards.replace(policy(PROMPT, "again"));
+    assert!(!vm.is_rolled_back(), "another seed");
+    let changes = vm.tick();
+    assert!(changes.is_empty(), "lapses are looked for when verdicts change: {changes:?}");
+}
+
+#[test]
+fn a_verdict_lapses_with_the_guard_and_starts_afresh_with_the_next() {
+    let memory = Memory::default();
+    let guarded = policy(PROMPT, "shop");
+    Vm::new(&guarded, &memory).fail(0..20);
+    let unguarded = Rc::new(Policy::parse(br#"{"revision": 0}"#, &Clusters::default()).unwrap());
+    let mut vm = Vm::new(&unguarded, &memory);
+    vm.tick();
+    let mut vm = Vm::new(&guarded, &memory);
+    assert!(!vm.is_rolled_back());
+    assert_eq!(vm.guards.record(&guarded.rollouts[0], &memory).case("canary"), None);
+    vm.fail(100..101);
+    assert!(!vm.is_rolled_back(), "old evidence does not count");
+}
+
+#[test]
+fn who_reports_does_not_roll_back() {
+    let memory = Memory::default();
+    let reporting = policy(r#"{"warmup": "0s", "errors": {}, "onBreach": "report"}"#, "shop");
+    let mut vm = Vm::new(&reporting, &memory);
+    let changes = vm.fail(0..20);
+    assert!(changes.first().unwrap().to_string().starts_with("shop: canary should be rolled back: "));
+    assert!(!vm.is_rolled_back());
+}
+
+#[test]
+fn nothing_counts_while_a_variant_warms_up() {
+    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for second in 0..10 {
+        vm.fail(second * 10..second * 10 + 10);
+        assert!(!vm.is_rolled_back(), "{second}");
+    }
+    vm.fail(200..230);
+    assert!(vm.is_rolled_back());
+}
+
+#[test]
+fn what_others_write_to_shared_memory_does_no_harm() {
+    let policy = policy(PROMPT, "shop");
+    let rubbish: [&[u8]; 8] =
+        [b"", b"\0", b"null", b"[]", &[0xff; 8], &[0xff; 4_096], b"[{\"rollout\":\"shop\"}]", &[0; 1_033]];
+    for bytes in rubbish {
+        let memory = Memory::default();
+        for key in ["verdicts", "guard/shop/evidence", "guard/shop/keys-0"] {
+            memory.write(&format!("mulkko/1/default/{key}"), bytes, 0);
+        }
+        let mut vm = Vm::new(&policy, &memory);
+        assert!(!vm.is_rolled_back());
+        vm.fail(0..20);
+        assert!(vm.is_rolled_back(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_record_reads_back_and_nothing_in_it_is_no_number() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    vm.fail(0..5);
+    let rollout = &policy.rollouts[0];
+    let bytes = memory.read("mulkko/1/default/guard/shop/evidence").unwrap().0;
+    let record = Record::read(rollout.seed, &bytes);
+    assert_eq!(record.bytes(rollout.seed), bytes);
+    for at in (8..bytes.len()).step_by(8) {
+        for word in [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN] {
+            let mut damaged = bytes.clone();
+            damaged[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            memory.entries.borrow_mut().insert("mulkko/1/default/guard/shop/evidence".into(), (damaged, 9));
+            vm.fail(0..3);
+        }
+    }
+}
+
+#[test]
+fn what_a_vm_keeps_for_a_guard_is_small() {
+    // The heap of a watch over as many variants as there may be, and its series' ids.
+    let watch = size_of::<Watch>() + 400 * 4 + TESTS * 1_024;
+    let arms = MAX_COMPARED * watch::ARM_BYTES + (MAX_COMPARED + 1) * TESTS * size_of::<Tally>();
+    let ids = (MAX_COMPARED + 1) * (PLACES * 4 + 32);
+    assert!(watch + arms + ids <= 8_192, "{} bytes", watch + arms + ids);
+}

@@ -1,0 +1,287 @@
+//! What one VM has seen of a guarded rollout and not yet told the others.
+
+use crate::bucket::Bucket;
+use crate::guard::ended::Ended;
+use crate::guard::evidence::count;
+use crate::guard::firsts::Firsts;
+use crate::guard::histogram::Histogram;
+use crate::guard::record::{Batch, Tally};
+use crate::guard::terms::{Guard, Latency, MAX_QUANTILES, TESTS, Unit};
+use crate::schedule::{Split, VariantId};
+
+/// So many requests close a window before its time.
+const WINDOW_REQUESTS: u64 = 256;
+/// How long a window waits for the side that has no requests, in milliseconds.
+const PATIENCE_MS: i64 = 60_000;
+/// How many of a variant's responses do not count at least, unless there is no warm-up.
+const WARMUP_RESPONSES: u32 = 20;
+/// How long thresholds of slowness are kept within a step, in milliseconds.
+const THRESHOLDS_MS: i64 = 3_600_000;
+
+/// What one VM has seen of a guarded rollout.
+#[derive(Debug)]
+pub struct Watch {
+    /// By variant, and by comparison.
+    tallies: Box<[[Tally; TESTS]]>,
+    /// Those that are compared with the default.
+    arms: Box<[Arm]>,
+    slowness: Slowness,
+    /// Copies of the process's bitmaps, by comparison.
+    firsts: [Option<Firsts>; TESTS],
+}
+
+/// A variant that is compared with the default.
+#[derive(Debug)]
+struct Arm {
+    variant: VariantId,
+    warmup: Warmup,
+    window: Window,
+    /// What is to be told.
+    pending: Batch,
+}
+
+/// What a variant that is compared takes.
+#[cfg(test)]
+pub(super) const ARM_BYTES: usize = size_of::<Arm>();
+
+/// The first requests of a variant, which do not count.
+#[derive(Debug, Default)]
+struct Warmup {
+    first_ms: Option<i64>,
+    responses: u32,
+    is_over: bool,
+}
+
+/// Requests that are gathered. It is closed by time or by their number, never by how they ended.
+#[derive(Debug, Default)]
+struct Window {
+    since_ms: i64,
+    own: [Tally; TESTS],
+    default: [Tally; TESTS],
+}
+
+/// Which responses are slow.
+#[derive(Debug, Default)]
+struct Slowness {
+    /// Of the default's responses since thresholds were last set.
+    histogram: Histogram,
+    /// Above these a response is slow, in microseconds.
+    thresholds_us: [Option<u64>; MAX_QUANTILES],
+    set_ms: i64,
+    /// How many buckets the compared variants had then.
+    width: u64,
+}
+
+/// A request that counts, as the VM that served it saw it end.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'s> {
+    /// The variant that it got.
+    pub variant: VariantId,
+    /// The bucket of its targeting key.
+    pub bucket: Option<Bucket>,
+    /// The split under which it got it.
+    pub split: Split<'s>,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+impl Watch {
+    /// Nothing was seen of a rollout with so many variants, except that variants for which `is_known` holds have had
+    /// requests before.
+    pub fn new(guard: &Guard, variants: usize, now_ms: i64, is_known: impl Fn(VariantId) -> bool) -> Watch {
+        let arm = |variant: &VariantId| Arm {
+            variant: *variant,
+            warmup: Warmup { is_over: is_known(*variant), ..Warmup::default() },
+            window: Window { since_ms: now_ms, ..Window::default() },
+            pending: Batch::default(),
+        };
+        Watch {
+            tallies: vec![[Tally::default(); TESTS]; variants].into(),
+            arms: guard.compared.iter().map(arm).collect(),
+            slowness: Slowness::default(),
+            firsts: Default::default(),
+        }
+    }
+
+    /// Counts a request. Of a key's bad events only those for which `is_first` holds count; it is given the copy of the
+    /// process's bitmap for that comparison.
+    pub fn count(
+        &mut self,
+        seen: &Seen<'_>,
+        default: VariantId,
+        guard: &Guard,
+        now_ms: i64,
+        mut is_first: impl FnMut(usize, Bucket, &mut Option<Firsts>) -> bool,
+    ) {
+        if seen.variant == default
+            && let Some(us) = seen.ended.latency_us()
+        {
+            self.slowness.histogram.record(us);
+        }
+        let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
+        if let Some(arm) = own
+            && !arm.is_warm(guard, &self.tallies, default, now_ms)
+        {
+            return;
+        }
+        let mut outcomes = self.outcomes(&seen.ended, guard);
+        for (test, outcome) in outcomes.iter_mut().enumerate() {
+            if *outcome != Some(true) || guard.unit == Unit::Request {
+                continue;
+            }
+            // A request without bucket is not split by key; there is none.
+            let (Some(bucket), Some(copy)) = (seen.bucket, self.firsts.get_mut(test)) else { continue };
+            if is_first(test, bucket, copy) {
+                self.keyed(test, seen, default, guard);
+            } else {
+                *outcome = Some(false);
+            }
+        }
+        let Some(tallies) = self.tallies.get_mut(usize::from(seen.variant.0)) else { return };
+        for (tally, outcome) in tallies.iter_mut().zip(outcomes) {
+            if let Some(is_bad) = outcome {
+                tally.count(is_bad);
+            }
+        }
+        self.close(default, guard, seen.split, now_ms);
+    }
+
+    /// What a request that ended so says, for each comparison; nothing where it says nothing.
+    fn outcomes(&self, ended: &Ended, guard: &Guard) -> [Option<bool>; TESTS] {
+        let errors = guard.errors.as_ref().and_then(|errors| ended.is_error(&errors.failures));
+        let [a, b] = self.slowness.thresholds_us.map(|us| us.and_then(|us| ended.is_slower(us)));
+        [errors, a, b]
+    }
+
+    /// Notes a key's first bad event, for every variant that it bears on: with the share that the variant has of its own
+    /// and the default's keys.
+    fn keyed(&mut self, test: usize, seen: &Seen<'_>, default: VariantId, guard: &Guard) {
+        for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
+            let is_own = arm.variant == seen.variant;
+            if !is_own && seen.variant != default {
+                continue;
+            }
+            let [own, other] = [arm.variant, default].map(|variant| count(seen.split.width(variant)));
+            if let Some(sums) = arm.pending.sums.get_mut(test) {
+                sums.add(u64::from(is_own), 1, share(own, other, guard.margin));
+            }
+        }
+    }
+
+    /// Closes the windows that are full or old.
+    pub fn close(&mut self, default: VariantId, guard: &Guard, split: Split<'_>, now_ms: i64) {
+        let mut has_closed = false;
+        for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
+            has_closed |= arm.close(&self.tallies, default, guard, now_ms);
+        }
+        if has_closed && let Some(latency) = &guard.latency {
+            let width = guard.compared.iter().map(|variant| split.width(*variant)).sum();
+            self.slowness.renew(latency, width, now_ms);
+        }
+    }
+
+    /// What there is to tell about variants.
+    pub fn pending(&mut self) -> impl Iterator<Item = (VariantId, &mut Batch)> {
+        let pending = self.arms.iter_mut().filter(|arm| !arm.pending.is_empty());
+        pending.map(|arm| (arm.variant, &mut arm.pending))
+    }
+}
+
+impl Arm {
+    /// Whether its requests count by now. When they begin to, its first window is opened.
+    fn is_warm(
+        &mut self,
+        guard: &Guard,
+        tallies: &[[Tally; TESTS]],
+        default: VariantId,
+        now_ms: i64,
+    ) -> bool {
+        if self.warmup.is_over {
+            return true;
+        }
+        let first_ms = *self.warmup.first_ms.get_or_insert(now_ms);
+        let has_lasted = now_ms.saturating_sub(first_ms) >= guard.warmup_ms;
+        if guard.warmup_ms == 0 || (has_lasted && self.warmup.responses >= WARMUP_RESPONSES) {
+            self.warmup.is_over = true;
+            self.open(tallies, default, now_ms);
+        }
+        self.warmup.responses = self.warmup.responses.saturating_add(1);
+        self.warmup.is_over
+    }
+
+    fn open(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, now_ms: i64) {
+        let of = |variant: VariantId| tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
+        self.window = Window { since_ms: now_ms, own: of(self.variant), default: of(default) };
+    }
+
+    /// Closes the window, if it is full or old; whether it was.
+    fn close(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, guard: &Guard, now_ms: i64) -> bool {
+        let of = |variant: VariantId| tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
+        let since = |now: [Tally; TESTS], then: [Tally; TESTS]| {
+            let mut since = now;
+            since.iter_mut().zip(then).for_each(|(now, then)| *now = now.since(then));
+            since
+        };
+        let own = since(of(self.variant), self.window.own);
+        let other = since(of(default), self.window.default);
+        let most = |tallies: &[Tally; TESTS]| tallies.iter().map(|it| it.requests).max().unwrap_or(0);
+        let (own_requests, other_requests) = (most(&own), most(&other));
+        let age_ms = now_ms.saturating_sub(self.window.since_ms);
+        // A clock that was set back must not hold a window open.
+        let is_old = age_ms >= guard.window_ms || age_ms < 0;
+        if own_requests + other_requests == 0 || !(is_old || own_requests + other_requests >= WINDOW_REQUESTS)
+        {
+            return false;
+        }
+        let is_one_sided = own_requests == 0 || other_requests == 0;
+        if guard.compares_requests() && is_one_sided && (0..PATIENCE_MS).contains(&age_ms) {
+            return false;
+        }
+        if guard.unit == Unit::Request && !is_one_sided {
+            for ((sums, own), other) in self.pending.sums.iter_mut().zip(&own).zip(&other) {
+                let share = share(count(own.requests), count(other.requests), guard.margin);
+                sums.add(own.bad, own.bad.saturating_add(other.bad), share);
+            }
+        }
+        let [errors, ..] = &own;
+        if let Some(terms) = &guard.errors {
+            self.pending.floor.add(errors.bad, errors.requests, terms.floor);
+        }
+        self.pending.merge(&Batch { own, default: other, ..Batch::default() });
+        self.open(tallies, default, now_ms);
+        true
+    }
+}
+
+impl Slowness {
+    /// Sets thresholds that are not set yet, or anew where the step is another one or some time has passed: from the
+    /// past, so that they owe nothing to the requests that they will judge.
+    fn renew(&mut self, latency: &Latency, width: u64, now_ms: i64) {
+        let since_ms = now_ms.saturating_sub(self.set_ms);
+        let is_due = width != self.width || !(0..THRESHOLDS_MS).contains(&since_ms);
+        let is_set = |us: &Option<u64>| us.is_some();
+        let quantiles = latency.quantiles.iter();
+        if !is_due && self.thresholds_us.iter().zip(quantiles.clone()).all(|(us, _)| is_set(us)) {
+            return;
+        }
+        let Some(median_us) = self.histogram.quantile(500_000) else { return };
+        let mut all_set = true;
+        for (threshold, millionths) in self.thresholds_us.iter_mut().zip(quantiles) {
+            if self.histogram.count() < latency.baseline(*millionths) {
+                all_set = false;
+            } else if is_due || threshold.is_none() {
+                let us = self.histogram.quantile(*millionths).unwrap_or(median_us);
+                *threshold = Some(us.max(median_us.saturating_add(latency.min_delta_us)));
+            }
+        }
+        if all_set {
+            self.histogram.clear();
+            (self.set_ms, self.width) = (now_ms, width);
+        }
+    }
+}
+
+/// The share of the bad events that a variant has if its odds of one are `margin` times the default's.
+fn share(own: f64, other: f64, margin: f64) -> f64 {
+    margin * own / (margin * own + other)
+}
