@@ -10,6 +10,7 @@
 mod change;
 mod ended;
 pub mod evidence;
+mod explain;
 mod firsts;
 mod histogram;
 mod record;
@@ -24,7 +25,7 @@ use std::rc::Rc;
 
 use fnv::FnvHasher;
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Seed};
 use crate::policy::{Policy, Rollout, RolloutId};
 use crate::schedule::VariantId;
 
@@ -133,6 +134,8 @@ impl Guards {
         }
         self.idle.clear();
         self.next = 0;
+        // What they mean now, and whether they have lapsed.
+        self.found.clear();
         self.rolled_back = Rc::new(self.verdicts.under(&self.policy));
     }
 
@@ -254,8 +257,23 @@ impl Guards {
     /// The case against each variant of a rollout, as the process knows it.
     #[must_use]
     pub fn record(&self, rollout: &Rollout, process: &dyn Process) -> Record {
-        let found = process.read(&record_key(&self.place, &rollout.name));
-        found.map(|(bytes, _)| Record::read(rollout.seed, &bytes)).unwrap_or_default()
+        read_record(&self.place, rollout, process)
+    }
+
+    /// How the guards of some rollouts stand, as a dictionary of RFC 9651: of each the variants that are compared.
+    #[must_use]
+    pub fn explain(
+        &self,
+        rollouts: impl Iterator<Item = RolloutId>,
+        now_ms: i64,
+        process: &dyn Process,
+    ) -> String {
+        let told = rollouts.filter_map(|id| {
+            let rollout = self.policy.rollout(id)?;
+            let record = read_record(&self.place, rollout, process);
+            explain::rollout(id, rollout, &record, &self.rolled_back, now_ms)
+        });
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// Shows of some rollouts whether their split leaves anything to compare.
@@ -285,18 +303,24 @@ fn is_same(before: &Rollout, now: &Rollout) -> bool {
         && names(before) == names(now)
 }
 
-fn record_key(place: &str, rollout: &str) -> String {
-    format!("{place}guard/{rollout}/evidence")
+/// Where the record of a rollout lies. Another seed has another one: for as long as an old listener drains, both are
+/// written.
+fn record_key(place: &str, rollout: &str, seed: Seed) -> String {
+    format!("{place}guard/{rollout}/{:016x}/evidence", seed.0)
 }
 
 fn firsts_key(place: &str, rollout: &Rollout, test: usize) -> String {
-    format!("{place}guard/{}/keys-{test}", rollout.name)
+    format!("{place}guard/{}/{:016x}/keys-{test}", rollout.name, rollout.seed.0)
+}
+
+fn read_record(place: &str, rollout: &Rollout, process: &dyn Process) -> Record {
+    let found = process.read(&record_key(place, &rollout.name, rollout.seed));
+    found.map(|(bytes, _)| Record::read(rollout.seed, &bytes)).unwrap_or_default()
 }
 
 /// A new watch over a rollout. Of what the process has judged before, warm-up is over.
 fn watch(place: &str, rollout: &Rollout, guard: &Guard, now_ms: i64, process: &dyn Process) -> Watch {
-    let found = process.read(&record_key(place, &rollout.name));
-    let record = found.map(|(bytes, _)| Record::read(rollout.seed, &bytes)).unwrap_or_default();
+    let record = read_record(place, rollout, process);
     let is_known =
         |variant| rollout.variant(variant).is_some_and(|variant| record.case(&variant.name).is_some());
     Watch::new(guard, rollout.variants.len(), now_ms, is_known)
@@ -337,7 +361,7 @@ fn tell(
 ) -> Option<Option<Change>> {
     let guard = rollout.guard.as_ref()?;
     let variant = &*rollout.variant(variant)?.name;
-    let (before, case) = update(process, &record_key(place, &rollout.name), |bytes| {
+    let (before, case) = update(process, &record_key(place, &rollout.name, rollout.seed), |bytes| {
         let mut record = Record::read(rollout.seed, bytes);
         let case = record.case_mut(variant);
         let before = case.state;
@@ -394,11 +418,12 @@ fn forget(place: &str, policy: &Policy, verdict: &Verdict, process: &dyn Process
     if is_watched {
         return;
     }
-    update(process, &record_key(place, &verdict.rollout), |bytes| {
-        let mut record = Record::read(crate::bucket::Seed(verdict.seed), bytes);
+    let seed = Seed(verdict.seed);
+    update(process, &record_key(place, &verdict.rollout, seed), |bytes| {
+        let mut record = Record::read(seed, bytes);
         record.case(&verdict.variant)?;
         record.drop_case(&verdict.variant);
-        Some((record.bytes(crate::bucket::Seed(verdict.seed)), ()))
+        Some((record.bytes(seed), ()))
     });
 }
 

@@ -4,6 +4,7 @@
 //! [`crate::lease`]'s. Only [`host`] talks to the proxy.
 
 mod fetching;
+mod guarding;
 mod host;
 mod metrics;
 mod ofrep;

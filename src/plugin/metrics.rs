@@ -2,14 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use proxy_wasm::types::MetricType;
 
+use crate::guard::{PLACES, Series};
 use crate::plugin::host;
 
 thread_local! {
     /// Every metric that this VM has defined: the host makes a new id for each definition, so a name is defined once.
     static IDS: RefCell<HashMap<String, u32>> = RefCell::new(HashMap::new());
+    /// The same for the series of guarded variants, of which there are many: by hash, and by their places.
+    static GUARDS: RefCell<HashMap<u64, Box<[Option<u32>; PLACES]>>> = RefCell::new(HashMap::new());
+    /// What is hashed with: keys that nobody knows, so that nobody can make two variants share their series.
+    static HASHER: RandomState = RandomState::new();
 }
 
 /// The metrics of one policy name.
@@ -34,6 +40,35 @@ impl Metrics {
         let variant = variant.map_or_else(String::new, |variant| label("variant", variant));
         let labels = [label("flag", flag), variant, label("reason", reason)].concat();
         self.id(MetricType::Counter, &labels, "flag_evaluations")
+    }
+
+    /// The id of a series of a guarded variant.
+    pub fn guard(&self, series: &Series<'_>) -> Option<u32> {
+        let Series { rollout, variant, place, .. } = *series;
+        let group = HASHER.with(|hasher| hasher.hash_one((&self.prefix, rollout, variant)));
+        let known =
+            GUARDS.with_borrow(|guards| guards.get(&group).and_then(|ids| ids.get(place).copied()?));
+        known.or_else(|| {
+            let mut labels = [label("rollout", rollout), label("variant", variant)].concat();
+            labels.extend(series.test.map(|test| label("test", &test.to_string())));
+            labels.extend(series.odds.map(|odds| label("odds", &odds.to_string())));
+            let kind = if series.is_counter { MetricType::Counter } else { MetricType::Gauge };
+            let id = host::define_metric(kind, &[&self.prefix, &*labels, series.metric].concat()).ok()?;
+            GUARDS.with_borrow_mut(|guards| {
+                let ids = guards.entry(group).or_insert_with(|| Box::new([None; PLACES]));
+                if let Some(place) = ids.get_mut(place) {
+                    *place = Some(id);
+                }
+            });
+            Some(id)
+        })
+    }
+
+    /// Shows whether the guard of a rollout has nothing to compare.
+    pub fn guard_idle(&self, rollout: &str, is_idle: bool) {
+        if let Some(id) = self.id(MetricType::Gauge, &label("rollout", rollout), "guard_idle") {
+            let _ = host::record_metric(id, u64::from(is_idle));
+        }
     }
 
     /// Adds to a counter without further labels.

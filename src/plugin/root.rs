@@ -137,6 +137,9 @@ impl RootContext for Root {
         }
         self.turn();
         self.fetch();
+        let start_ns = host::now_ns().unwrap_or(0);
+        self.shared
+            .judge(now_ms(), || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS));
         self.is_late = self.shared.answer_late(self.id, now_ms());
         self.set_tick();
         self.shared.count_failures();
@@ -253,7 +256,11 @@ impl Root {
         }
         fetching.polling.sent(now_ms);
         let node = self.shared.node.id.as_deref().filter(|id| id.bytes().all(|b| b.is_ascii_graphic()));
-        let asked = self.update.headers(&fetching.source, node);
+        let mut asked = self.update.headers(&fetching.source, node);
+        let rolled_back = self.shared.rolled_back_header();
+        if !rolled_back.is_empty() {
+            asked.push(("x-mulkko-rolled-back", rolled_back.into()));
+        }
         let Source { cluster, authority, path, .. } = &fetching.source;
         let mut headers = vec![(":method", "GET"), (":path", &**path), (":authority", &**authority)];
         headers.extend(asked.iter().map(|(name, value)| (*name, &**value)));
@@ -335,9 +342,9 @@ impl Root {
 
     /// Ticks often while there is much to do, and not at all while there is nothing to wait for.
     fn set_tick(&self) {
-        self.shared.set_tick(if self.update.is_loading() || self.is_late {
+        self.shared.set_tick(if self.update.is_loading() || self.is_late || self.shared.is_defining() {
             BUSY_TICK_MS
-        } else if self.fetching.is_some() || self.shared.is_waiting() {
+        } else if self.fetching.is_some() || self.shared.is_waiting() || self.shared.is_guarding() {
             TICK_MS
         } else {
             0

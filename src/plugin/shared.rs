@@ -8,12 +8,15 @@ use std::rc::{Rc, Weak};
 use fnv::FnvHasher;
 
 use crate::configuration::Configuration;
-use crate::decide::{Decision, Node, Reason};
+use crate::decide::{Decision, Decisions, Node, Reason};
 use crate::flag::{Error, FlagId, Resolution};
+use crate::guard::{self, Change, Guards, RolledBack};
 use crate::ofrep::{Answer, BODY_TIMEOUT_MS, Bearer};
 use crate::pass::PassKeys;
+use crate::plugin::guarding::{Host, Watched};
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
+use crate::plugin::now_ms;
 use crate::plugin::ofrep::answer_late;
 use crate::policy::{Clusters, Policy, RolloutId};
 use crate::schedule::VariantId;
@@ -30,6 +33,9 @@ pub struct Shared {
     /// Its metrics.
     pub metrics: Metrics,
     policy: RefCell<Option<Rc<InForce>>>,
+    guards: RefCell<Option<Guards>>,
+    /// How many of the guarded rollouts have their series defined.
+    defined: Cell<usize>,
     waiting: RefCell<Vec<WaitingStream>>,
     tick_ms: Cell<u32>,
 }
@@ -66,6 +72,8 @@ impl Shared {
             secrets,
             node,
             policy: RefCell::default(),
+            guards: RefCell::default(),
+            defined: Cell::new(0),
             waiting: RefCell::default(),
             tick_ms: Cell::new(0),
         }
@@ -136,7 +144,80 @@ impl Shared {
     /// Puts a policy in force.
     pub fn take(&self, policy: Rc<Policy>) {
         self.metrics.gauge("policy_revision", policy.revision);
+        {
+            let mut guards = self.guards.borrow_mut();
+            match &mut *guards {
+                Some(guards) => guards.replace(Rc::clone(&policy)),
+                None => *guards = Some(Guards::new(&self.configuration.name, Rc::clone(&policy))),
+            }
+        }
+        self.defined.set(0);
         self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
+        self.with_guards(|guards, host| tell(guards.find_verdicts(host), &self.configuration.name));
+    }
+
+    fn with_guards<T>(&self, act: impl FnOnce(&mut Guards, &Host<'_>) -> T) -> Option<T> {
+        Some(act(self.guards.borrow_mut().as_mut()?, &Host(&self.metrics)))
+    }
+
+    /// Whether anything is guarded.
+    pub fn is_guarding(&self) -> bool {
+        self.guards.borrow().as_ref().is_some_and(|guards| !guards.is_empty())
+    }
+
+    /// The variants that have been given up.
+    pub fn rolled_back(&self) -> Option<Rc<RolledBack>> {
+        self.with_guards(|guards, _| Rc::clone(guards.rolled_back()))
+    }
+
+    /// What the config cluster is told of them.
+    pub fn rolled_back_header(&self) -> String {
+        let header = self.with_guards(|guards, _| guards.rolled_back().header(guards.policy()));
+        header.unwrap_or_default()
+    }
+
+    /// How the guards of these decisions stand.
+    pub fn explain_guards(&self, decisions: &Decisions) -> String {
+        let guarded = decisions.list.iter().map(|decision| decision.rollout);
+        self.with_guards(|guards, host| guards.explain(guarded, now_ms(), host)).unwrap_or_default()
+    }
+
+    /// Counts a request that has ended for the guards that it concerns.
+    pub fn count_ended(&self, watched: &Watched) {
+        let (ended, now_ms) = (watched.ended(), now_ms());
+        self.with_guards(|guards, host| {
+            for exposure in &watched.exposures {
+                guards.count(&watched.in_force.policy, exposure, ended, now_ms, host);
+            }
+        });
+    }
+
+    /// Judges what was counted, and takes over what others have judged. Ends when `is_time_up`.
+    pub fn judge(&self, now_ms: i64, mut is_time_up: impl FnMut() -> bool) {
+        self.with_guards(|guards, host| {
+            tell(guards.tick(now_ms, host, &mut is_time_up), &self.configuration.name);
+        });
+        while self.is_defining() && !is_time_up() {
+            self.define_next();
+        }
+    }
+
+    /// Whether series of guards are still to be defined.
+    pub fn is_defining(&self) -> bool {
+        self.guards.borrow().as_ref().is_some_and(|guards| self.defined.get() < guards.policy().guarded.len())
+    }
+
+    /// Defines the series of one guarded rollout: they die with the last VM that knows them, so every VM does.
+    fn define_next(&self) {
+        let next = self.defined.get();
+        self.defined.set(next + 1);
+        self.with_guards(|guards, _| {
+            let policy = guards.policy();
+            let rollout = policy.guarded.get(next).and_then(|id| policy.rollout(*id));
+            for series in rollout.map(guard::series).unwrap_or_default() {
+                self.metrics.guard(&series);
+            }
+        });
     }
 
     /// Counts the host calls that have failed since this was last done.
@@ -162,6 +243,14 @@ impl Shared {
             let reason = resolution.why.map_or_else(Error::code, Reason::as_str);
             self.metrics.flag_evaluations(&flag.key, variant, reason)
         });
+    }
+}
+
+/// Writes what has changed to the proxy's log.
+fn tell(changes: Vec<Change>, name: &str) {
+    for change in changes {
+        let level = if change.is_alarming() { log::Level::Warn } else { log::Level::Info };
+        log::log!(level, "{name}: {change}");
     }
 }
 

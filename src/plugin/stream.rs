@@ -7,8 +7,10 @@ use proxy_wasm::types::{Action, MapType};
 
 use crate::decide::{Decisions, Proxy, Request, decide};
 use crate::effects::{Edit, Effects, Response, effects, forged};
+use crate::guard::Nature;
 use crate::headers::Headers;
 use crate::pass::{self, Passes};
+use crate::plugin::guarding::Watched;
 use crate::plugin::host;
 use crate::plugin::ofrep::{Taken, Waiting};
 use crate::plugin::shared::{InForce, Shared};
@@ -21,6 +23,10 @@ pub struct Stream {
     shared: Rc<Shared>,
     response: Response,
     flags: Flags,
+    /// What guards count when it has ended.
+    watched: Option<Box<Watched>>,
+    /// How they stand, for who asks.
+    guards: Option<String>,
 }
 
 /// Whether flags are asked for, and how far that is.
@@ -36,7 +42,14 @@ enum Flags {
 impl Stream {
     /// A stream of the root context that shares this.
     pub fn new(id: u32, shared: Rc<Shared>) -> Stream {
-        Stream { id, shared, response: Response::default(), flags: Flags::Unasked }
+        Stream {
+            id,
+            shared,
+            response: Response::default(),
+            flags: Flags::Unasked,
+            watched: None,
+            guards: None,
+        }
     }
 
     fn request(&mut self, is_whole: bool) -> Result<(), host::Failed> {
@@ -58,20 +71,29 @@ impl Stream {
             Some(header) => pass::read(header, &shared.secrets.pass_keys, now_ms()),
             None => Passes::default(),
         };
+        let rolled_back = shared.rolled_back();
         let request = Request {
             headers: &headers,
             passes: &passes,
             trust: shared.configuration.trust,
             node: &shared.node,
             proxy: &Host,
+            rolled_back: rolled_back.as_deref(),
         };
         let in_force = shared.policy();
         let policy = in_force.as_ref().map(|it| &*it.policy);
-        let decisions = policy.map(|policy| decide(policy, request)).unwrap_or_default();
+        let mut decisions = policy.map(|policy| decide(policy, request)).unwrap_or_default();
         let effects = effects(policy, &decisions, &request);
         self.apply(effects);
         self.count(in_force.as_deref(), &decisions);
         shared.metrics.count("passes_refused", passes.refused + decisions.passes_refused);
+        if passes.explain() {
+            self.guards = Some(shared.explain_guards(&decisions));
+        }
+        let exposures = std::mem::take(&mut decisions.exposures);
+        if let (Some(in_force), false) = (in_force, exposures.is_empty()) {
+            self.watched = Some(Box::new(Watched::new(in_force, exposures, Nature::of(&headers))));
+        }
         Ok(())
     }
 
@@ -150,18 +172,28 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        if let Some(watched) = &mut self.watched {
+            watched.response();
+        }
         let response = std::mem::take(&mut self.response);
         for cookie in &response.cookies {
             let _ = host::add_header(MapType::HttpResponseHeaders, "set-cookie", cookie.as_bytes());
         }
-        if let Some(explain) = &response.explain {
-            const EXPLAIN: &str = "x-mulkko-explain";
-            let _ = host::remove_header(MapType::HttpResponseHeaders, EXPLAIN.as_bytes());
-            if !explain.is_empty() {
-                let _ = host::set_header(MapType::HttpResponseHeaders, EXPLAIN, explain.as_bytes());
+        for (name, value) in [("x-mulkko-explain", response.explain), ("x-mulkko-guard", self.guards.take())]
+        {
+            let Some(value) = value else { continue };
+            let _ = host::remove_header(MapType::HttpResponseHeaders, name.as_bytes());
+            if !value.is_empty() {
+                let _ = host::set_header(MapType::HttpResponseHeaders, name, value.as_bytes());
             }
         }
         Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        if let Some(watched) = self.watched.take() {
+            self.shared.count_ended(&watched);
+        }
     }
 }
 
