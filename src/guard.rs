@@ -19,7 +19,7 @@ mod terms;
 mod verdicts;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
@@ -97,6 +97,8 @@ pub struct Guards {
     place: String,
     policy: Rc<Policy>,
     watches: HashMap<RolloutId, Watch, BuildHasherDefault<FnvHasher>>,
+    /// The rollouts whose watches have something to close or to tell: others cost a tick nothing.
+    busy: VecDeque<RolloutId>,
     /// The verdicts as they were found last, and what they mean.
     found: Vec<u8>,
     verdicts: Verdicts,
@@ -114,6 +116,7 @@ impl Guards {
             place: format!("mulkko/1/{name}/"),
             policy,
             watches: HashMap::default(),
+            busy: VecDeque::new(),
             found: Vec::new(),
             verdicts: Verdicts::default(),
             rolled_back: Rc::default(),
@@ -125,10 +128,14 @@ impl Guards {
     /// Puts another policy in the place of this one. What was seen of rollouts that stay as they are is kept.
     pub fn replace(&mut self, policy: Rc<Policy>) {
         let old = std::mem::replace(&mut self.policy, policy);
+        self.busy.clear();
         for (id, watch) in std::mem::take(&mut self.watches) {
             let Some(before) = old.rollout(id) else { continue };
             let Some((id, now)) = self.policy.rollout_named(&before.name) else { continue };
             if is_same(before, now) {
+                if watch.is_queued {
+                    self.busy.push_back(id);
+                }
                 self.watches.insert(id, watch);
             }
         }
@@ -182,13 +189,16 @@ impl Guards {
         let Some(guard) = &rollout.guard else { return };
         let place = &self.place;
         let watch = self.watches.entry(id).or_insert_with(|| watch(place, rollout, guard, now_ms, process));
+        if !std::mem::replace(&mut watch.is_queued, true) {
+            self.busy.push_back(id);
+        }
         let seen = Seen {
             variant: exposure.variant,
             bucket: exposure.bucket,
             split: before.schedule.at(exposure.now_ms),
             ended,
         };
-        watch.count(&seen, rollout.default, guard, now_ms, |test, bucket, copy| {
+        watch.count(&seen, guard, now_ms, |test, bucket, copy| {
             is_first(process, &firsts_key(place, rollout, test), rollout, bucket, copy)
         });
     }
@@ -202,15 +212,20 @@ impl Guards {
         mut is_time_up: impl FnMut() -> bool,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
-        for (id, watch) in &mut self.watches {
-            let Some(rollout) = self.policy.rollout(*id) else { continue };
-            let Some(guard) = &rollout.guard else { continue };
-            watch.close(rollout.default, guard, rollout.schedule.at(now_ms), now_ms);
+        for _ in 0..self.busy.len() {
+            let Some(id) = self.busy.pop_front() else { break };
+            let Some(rollout) = self.policy.rollout(id) else { continue };
+            let (Some(guard), Some(watch)) = (&rollout.guard, self.watches.get_mut(&id)) else { continue };
+            watch.close(guard, rollout.schedule.at(now_ms), now_ms);
             for (variant, pending) in watch.pending() {
                 if let Some(change) = tell(&self.place, &self.policy, rollout, variant, pending, process) {
                     changes.extend(change);
                     *pending = Batch::default();
                 }
+            }
+            watch.is_queued = watch.is_busy();
+            if watch.is_queued {
+                self.busy.push_back(id);
             }
             if is_time_up() {
                 break;
@@ -323,7 +338,7 @@ fn watch(place: &str, rollout: &Rollout, guard: &Guard, now_ms: i64, process: &d
     let record = read_record(place, rollout, process);
     let is_known =
         |variant| rollout.variant(variant).is_some_and(|variant| record.case(&variant.name).is_some());
-    Watch::new(guard, rollout.variants.len(), now_ms, is_known)
+    Watch::new(guard, rollout.default, rollout.variants.len(), now_ms, is_known)
 }
 
 /// Whether this is the first bad event of the key in this bucket, in the whole process. From now on it was.

@@ -222,7 +222,7 @@ impl Record {
         if *head != seed.0.to_le_bytes() || !rest.is_empty() || !more.is_empty() || cases.len() > MAX_CASES {
             return Record::default();
         }
-        let cases = cases.iter().map(|words| read_case(words)).collect::<Option<_>>();
+        let cases = cases.iter().map(read_case).collect::<Option<_>>();
         Record { cases: cases.unwrap_or_default() }
     }
 

@@ -11,16 +11,21 @@ fn close(found: f64, expected: f64) -> bool {
     (found - expected).abs() < 5e-7 * expected.abs().max(1.0)
 }
 
+/// Requests and errors of the canary, then of the default.
+type ErrorWindow = (u64, u64, u64, u64);
+/// Requests of the canary and of the default, and of each the slow ones at each quantile.
+type LatencyWindow = (u64, u64, [(u64, u64); 2]);
+
 #[derive(Deserialize)]
 struct Suite {
     #[serde(rename = "A_kernel")]
     kernel: Vec<Kernel>,
     #[serde(rename = "B_guard")]
-    guard: Vec<Windows<(u64, u64, u64, u64), (f64, f64, String)>>,
+    guard: Vec<Windows<ErrorWindow, (f64, f64, String)>>,
     #[serde(rename = "C_bucket")]
     bucket: Vec<(u64, u64, u64)>,
     #[serde(rename = "C_ladder")]
-    ladder: Vec<Windows<(u64, u64, [(u64, u64); 2]), (f64, f64, f64)>>,
+    ladder: Vec<Windows<LatencyWindow, (f64, f64, f64)>>,
     #[serde(rename = "D_fleet")]
     fleet: Fleet,
 }

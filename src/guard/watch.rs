@@ -21,6 +21,9 @@ const THRESHOLDS_MS: i64 = 3_600_000;
 /// What one VM has seen of a guarded rollout.
 #[derive(Debug)]
 pub struct Watch {
+    /// Whether the next tick will look at it.
+    pub is_queued: bool,
+    default: VariantId,
     /// By variant, and by comparison.
     tallies: Box<[[Tally; TESTS]]>,
     /// Those that are compared with the default.
@@ -88,7 +91,13 @@ pub struct Seen<'s> {
 impl Watch {
     /// Nothing was seen of a rollout with so many variants, except that variants for which `is_known` holds have had
     /// requests before.
-    pub fn new(guard: &Guard, variants: usize, now_ms: i64, is_known: impl Fn(VariantId) -> bool) -> Watch {
+    pub fn new(
+        guard: &Guard,
+        default: VariantId,
+        variants: usize,
+        now_ms: i64,
+        is_known: impl Fn(VariantId) -> bool,
+    ) -> Watch {
         let arm = |variant: &VariantId| Arm {
             variant: *variant,
             warmup: Warmup { is_over: is_known(*variant), ..Warmup::default() },
@@ -96,6 +105,8 @@ impl Watch {
             pending: Batch::default(),
         };
         Watch {
+            is_queued: false,
+            default,
             tallies: vec![[Tally::default(); TESTS]; variants].into(),
             arms: guard.compared.iter().map(arm).collect(),
             slowness: Slowness::default(),
@@ -108,19 +119,18 @@ impl Watch {
     pub fn count(
         &mut self,
         seen: &Seen<'_>,
-        default: VariantId,
         guard: &Guard,
         now_ms: i64,
         mut is_first: impl FnMut(usize, Bucket, &mut Option<Firsts>) -> bool,
     ) {
-        if seen.variant == default
+        if seen.variant == self.default
             && let Some(us) = seen.ended.latency_us()
         {
             self.slowness.histogram.record(us);
         }
         let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
         if let Some(arm) = own
-            && !arm.is_warm(guard, &self.tallies, default, now_ms)
+            && !arm.is_warm(guard, &self.tallies, self.default, now_ms)
         {
             return;
         }
@@ -132,7 +142,7 @@ impl Watch {
             // A request without bucket is not split by key; there is none.
             let (Some(bucket), Some(copy)) = (seen.bucket, self.firsts.get_mut(test)) else { continue };
             if is_first(test, bucket, copy) {
-                self.keyed(test, seen, default, guard);
+                self.keyed(test, seen, guard);
             } else {
                 *outcome = Some(false);
             }
@@ -143,7 +153,7 @@ impl Watch {
                 tally.count(is_bad);
             }
         }
-        self.close(default, guard, seen.split, now_ms);
+        self.close(guard, seen.split, now_ms);
     }
 
     /// What a request that ended so says, for each comparison; nothing where it says nothing.
@@ -155,13 +165,13 @@ impl Watch {
 
     /// Notes a key's first bad event, for every variant that it bears on: with the share that the variant has of its own
     /// and the default's keys.
-    fn keyed(&mut self, test: usize, seen: &Seen<'_>, default: VariantId, guard: &Guard) {
+    fn keyed(&mut self, test: usize, seen: &Seen<'_>, guard: &Guard) {
         for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
             let is_own = arm.variant == seen.variant;
-            if !is_own && seen.variant != default {
+            if !is_own && seen.variant != self.default {
                 continue;
             }
-            let [own, other] = [arm.variant, default].map(|variant| count(seen.split.width(variant)));
+            let [own, other] = [arm.variant, self.default].map(|variant| count(seen.split.width(variant)));
             if let Some(sums) = arm.pending.sums.get_mut(test) {
                 sums.add(u64::from(is_own), 1, share(own, other, guard.margin));
             }
@@ -169,15 +179,25 @@ impl Watch {
     }
 
     /// Closes the windows that are full or old.
-    pub fn close(&mut self, default: VariantId, guard: &Guard, split: Split<'_>, now_ms: i64) {
+    pub fn close(&mut self, guard: &Guard, split: Split<'_>, now_ms: i64) {
         let mut has_closed = false;
         for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
-            has_closed |= arm.close(&self.tallies, default, guard, now_ms);
+            has_closed |= arm.close(&self.tallies, self.default, guard, now_ms);
         }
         if has_closed && let Some(latency) = &guard.latency {
             let width = guard.compared.iter().map(|variant| split.width(*variant)).sum();
             self.slowness.renew(latency, width, now_ms);
         }
+    }
+
+    /// Whether requests are gathered or something is to be told.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.arms.iter().any(|arm| {
+            let (own, other) = arm.gathered(&self.tallies, self.default);
+            let has_requests = |tallies: &[Tally; TESTS]| tallies.iter().any(|it| it.requests > 0);
+            !arm.pending.is_empty() || (arm.warmup.is_over && (has_requests(&own) || has_requests(&other)))
+        })
     }
 
     /// What there is to tell about variants.
@@ -214,16 +234,19 @@ impl Arm {
         self.window = Window { since_ms: now_ms, own: of(self.variant), default: of(default) };
     }
 
+    /// What the variant and the default have had since the window was opened.
+    fn gathered(&self, tallies: &[[Tally; TESTS]], default: VariantId) -> ([Tally; TESTS], [Tally; TESTS]) {
+        let since = |variant: VariantId, then: [Tally; TESTS]| {
+            let mut now = tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
+            now.iter_mut().zip(then).for_each(|(now, then)| *now = now.since(then));
+            now
+        };
+        (since(self.variant, self.window.own), since(default, self.window.default))
+    }
+
     /// Closes the window, if it is full or old; whether it was.
     fn close(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, guard: &Guard, now_ms: i64) -> bool {
-        let of = |variant: VariantId| tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
-        let since = |now: [Tally; TESTS], then: [Tally; TESTS]| {
-            let mut since = now;
-            since.iter_mut().zip(then).for_each(|(now, then)| *now = now.since(then));
-            since
-        };
-        let own = since(of(self.variant), self.window.own);
-        let other = since(of(default), self.window.default);
+        let (own, other) = self.gathered(tallies, default);
         let most = |tallies: &[Tally; TESTS]| tallies.iter().map(|it| it.requests).max().unwrap_or(0);
         let (own_requests, other_requests) = (most(&own), most(&other));
         let age_ms = now_ms.saturating_sub(self.window.since_ms);
