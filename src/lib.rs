@@ -18,6 +18,8 @@
 //! 5. `plugin::stream` carries that out, filter state first, so that the route is picked anew with all of it in place,
 //!    and counts. With the response come the cookies that were minted and, for a pass that asks, the explanation.
 //!
+//! 6. A request that counts for a guard is counted when it has ended ([`guard::Guards::count`]).
+//!
 //! Without a policy, or where no rollout matches and no flag is exported, steps 4 and 5 only remove what is forged.
 //!
 //! A request below the prefix of [`ofrep`] goes nowhere: `plugin::ofrep` reads its body and sends the answer.
@@ -34,6 +36,13 @@
 //!    the bytes that came ([`update::Published`]): every VM compiles for itself, since anybody may write shared data.
 //! 5. The policy before it lives as long as a request holds it, and is freed in turns as well.
 //!
+//! # The life of a verdict
+//! 1. Each VM gathers the requests that it has seen end in windows of a second ([`guard::Watch`]).
+//! 2. At its tick it adds closed windows to the process's case against the variant, in shared data, all of a window or
+//!    nothing ([`guard::Record`]); who brings the evidence above the threshold writes the verdict beside it.
+//! 3. Every VM finds it at its next tick ([`guard::Verdicts`]), and from then on [`decide::decide`] gives the default.
+//! 4. It lapses when a policy of the same or a higher revision does not guard the variant any more.
+//!
 //! # Modules
 //! | job | modules |
 //! |---|---|
@@ -42,6 +51,7 @@
 //! | what a request holds | [`headers`], [`authority`], [`query`], [`cookie`], [`baggage`], [`pass`] |
 //! | deciding, and what follows from it | [`decide`], [`effects`], [`structured`] |
 //! | flags for who asks for them | [`ofrep`] |
+//! | taking the traffic back | [`guard`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
 //! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
 //!
