@@ -1,9 +1,9 @@
 //! The guard: takes the traffic back from a variant that is worse than the default, on evidence.
 //!
 //! A request that counts becomes an [`Exposure`] when it is decided, and is counted when it has ended ([`Guards::count`]).
-//! Each VM gathers what it sees in windows ([`watch`]), and at its tick adds closed windows to the process's case
-//! against the variant, in shared data ([`record`]); whoever brings a case to the point gives the verdict, which all VMs
-//! find at their next tick ([`verdicts`]). The mathematics stands in [`evidence`].
+//! Each VM gathers what it sees in windows ([`Watch`]), and at its tick adds closed windows to the process's case
+//! against the variant, in shared data ([`Record`]); whoever brings a case to the point gives the verdict, which all VMs
+//! find at their next tick ([`Verdicts`]). The mathematics stands in [`evidence`].
 //!
 //! No I/O and no clock: memory and metrics of the process are reached through [`Process`], time goes in.
 

@@ -4,6 +4,8 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark may stop at what cannot be")]
 
+mod guards;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -161,10 +163,14 @@ fn main() {
         ("10 rollouts", document(10)),
         ("100 rollouts", document(100)),
         ("10,000 rollouts", document(10_000)),
+        ("1 rollout, guarded", guards::guarded(document(1))),
         ("1 rollout, 1 flag exported", with_flags(1, 1)),
         ("1 rollout, 10 flags exported", with_flags(10, 10)),
         ("1 rollout, 10,000 flags, 1 exported", with_flags(10_000, 1)),
     ]);
+    for rollouts in [1, 100, 10_000] {
+        guards::bench(rollouts);
+    }
     for rollouts in [1, 100, 10_000, 20_000] {
         bench_loading(&format!("{rollouts} rollouts"), &document(rollouts));
     }
