@@ -174,16 +174,21 @@ class Load:
     """Requests without a break, over several connections, for as long as the `with` block lasts.
 
     `request` gives the next request, `(path, headers)`. What came back stands in `responses`, what went wrong (a closed
-    connection, a time-out) in `errors`; both may be looked at while the load goes on.
+    connection, a time-out) in `errors`; both may be looked at while the load goes on. With `per_second` requests follow
+    each other at that rate, as far as connections are free; `opened` are connections to use instead of new ones.
     """
 
-    def __init__(self, port, request, connections=8):
+    def __init__(self, port, request, connections=8, per_second=None, opened=()):
         self.port = port
         self.request = request
         self.responses = []
         self.errors = []
+        self.gap_s = 1 / per_second if per_second else 0
+        self.due = 0
+        self.turn = threading.Lock()
         self.stopped = threading.Event()
-        self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(connections)]
+        opened = opened or [None] * connections
+        self.workers = [threading.Thread(target=self._work, args=(it,), daemon=True) for it in opened]
 
     def __enter__(self):
         for worker in self.workers:
@@ -200,12 +205,22 @@ class Load:
         """Requests that did not get a 200."""
         return [*self.errors, *(response for response in self.responses if response.status != 200)]
 
-    def _work(self):
+    def _work(self, opened):
         while not self.stopped.is_set():
             try:
-                with Connection(self.port) as connection:
+                with opened or Connection(self.port) as connection:
+                    opened = None
                     while not self.stopped.is_set():
+                        self._wait()
                         path, headers = self.request()
                         self.responses.append(connection.get(path, *headers))
             except (OSError, ValueError) as error:
                 self.errors.append(error)
+
+    def _wait(self):
+        """Waits for its turn. What was missed is not made up for: that would come in a burst."""
+        if self.gap_s:
+            with self.turn:
+                self.due = max(self.due + self.gap_s, time.monotonic())
+                due = self.due
+            self.stopped.wait(max(0, due - time.monotonic()))

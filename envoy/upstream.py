@@ -4,15 +4,44 @@
 of JSON. Every response says its service's name, in `x-upstream` and in the body. A request for `/echo`, or with the
 header `x-echo`, gets back what arrived here, as JSON: `{"upstream", "method", "path", "headers": [[name, value], ...]}`
 with the bytes of header values as Latin-1.
+
+A service fails on demand. `POST /manners` with `{"fault": "503", "ratio": 0.2, "delay_ms": 40}` says how it behaves from
+now on: so many of its requests get the fault, and all are answered so late. The header `x-fault` says it of one request,
+and `x-respond-with: name: value` has the response carry one more header. Faults are:
+    three digits   an answer with that status
+    close          no answer: the connection is closed
+    break-off      half of an answer, then the connection is closed
+    hang           no answer, ever
+    stall          half of an answer, and never the rest
 """
 
 import asyncio
+import collections
 import json
+import random
 import sys
+from dataclasses import dataclass
+
+
+@dataclass
+class Manners:
+    """How a service behaves, and the dice that say which of its requests fail: the same ones in every run."""
+
+    dice: random.Random
+    fault: str = "503"
+    ratio: float = 0.0
+    delay_ms: float = 0.0
+
+    def draw(self):
+        """The fault of the next request, or None."""
+        return self.fault if self.dice.random() < self.ratio else None
 
 
 class Service(asyncio.Protocol):
     """One connection to a service. Small rather than complete: HTTP/1.1 from Envoy, bodies by `content-length`."""
+
+    # How the services behave, by name: common to their connections.
+    manners = collections.defaultdict(lambda: Manners(random.Random()))
 
     def __init__(self, name):
         self.name = name
@@ -32,17 +61,38 @@ class Service(asyncio.Protocol):
             if len(rest) < length:
                 return
             self.received = rest[length:]
-            self.answer(request, headers)
+            self.answer(request, headers, rest[:length])
 
-    def answer(self, request, headers):
+    def answer(self, request, headers, body):
         method, path, _ = request.split(" ")
-        if path.startswith("/echo") or any(name == "x-echo" for name, _ in headers):
-            body = json.dumps({"upstream": self.name, "method": method, "path": path, "headers": headers}) + "\n"
+        if (method, path) == ("POST", "/manners"):
+            self.manners[self.name] = Manners(random.Random(self.name), **json.loads(body))
+            return self.respond(None, "", self.name + "\n")
+        manners = self.manners[self.name]
+        values = dict(headers)
+        if path.startswith("/echo") or "x-echo" in values:
+            text = json.dumps({"upstream": self.name, "method": method, "path": path, "headers": headers}) + "\n"
         else:
-            body = self.name + "\n"
-        self.transport.write(
-            f"HTTP/1.1 200 OK\r\nx-upstream: {self.name}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
-        )
+            text = self.name + "\n"
+        more = f"{values['x-respond-with']}\r\n" if "x-respond-with" in values else ""
+        fault = values.get("x-fault") or manners.draw()
+        if manners.delay_ms:
+            asyncio.get_running_loop().call_later(manners.delay_ms / 1000, self.respond, fault, more, text)
+        else:
+            self.respond(fault, more, text)
+        return None
+
+    def respond(self, fault, more, text):
+        if self.transport.is_closing() or fault == "hang":
+            return
+        status = fault if fault and fault.isdigit() else "200"
+        head = f"HTTP/1.1 {status} As told\r\nx-upstream: {self.name}\r\n{more}content-length: {len(text)}\r\n\r\n"
+        if fault in ("break-off", "stall"):
+            text = text[: len(text) // 2]
+        if fault != "close":
+            self.transport.write((head + text).encode())
+        if fault in ("close", "break-off"):
+            self.transport.close()
 
 
 async def serve(names):
