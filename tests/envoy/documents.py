@@ -27,6 +27,13 @@ def canary(percent, revision=1):
     return marked(policy, revision)
 
 
+def guarded(percent, revision=1, key="user", **guard):
+    """`canary` under a guard that judges from the first request on, with other members as given."""
+    policy = canary(percent, revision)
+    policy["rollouts"][0].update(key=key, guard={"warmup": "0s", **guard})
+    return policy
+
+
 def large_canary(percent, revision, size=100_000):
     """`canary` in a policy of some `size` bytes, the rest of which is about other paths."""
     policy = canary(percent, revision)
