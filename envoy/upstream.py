@@ -7,7 +7,7 @@ with the bytes of header values as Latin-1.
 
 A service fails on demand. `POST /manners` with `{"fault": "503", "ratio": 0.2, "delay_ms": 40}` says how it behaves from
 now on: so many of its requests get the fault, and all are answered so late. The header `x-fault` says it of one request,
-and `x-respond-with: name: value` has the response carry one more header. Faults are:
+`x-respond-with: name: value` has the response carry one more header, and `x-trailer` a trailer. Faults are:
     three digits   an answer with that status
     close          no answer: the connection is closed
     break-off      half of an answer, then the connection is closed
@@ -67,7 +67,7 @@ class Service(asyncio.Protocol):
         method, path, _ = request.split(" ")
         if (method, path) == ("POST", "/manners"):
             self.manners[self.name] = Manners(random.Random(self.name), **json.loads(body))
-            return self.respond(None, "", self.name + "\n")
+            return self.respond(None, "content-length: 0\r\n", "")
         manners = self.manners[self.name]
         values = dict(headers)
         if path.startswith("/echo") or "x-echo" in values:
@@ -75,6 +75,11 @@ class Service(asyncio.Protocol):
         else:
             text = self.name + "\n"
         more = f"{values['x-respond-with']}\r\n" if "x-respond-with" in values else ""
+        if "x-trailer" in values:
+            more += "transfer-encoding: chunked\r\n"
+            text = f"{len(text):x}\r\n{text}\r\n0\r\n{values['x-trailer']}\r\n\r\n"
+        else:
+            more += f"content-length: {len(text)}\r\n"
         fault = values.get("x-fault") or manners.draw()
         if manners.delay_ms:
             asyncio.get_running_loop().call_later(manners.delay_ms / 1000, self.respond, fault, more, text)
@@ -86,7 +91,7 @@ class Service(asyncio.Protocol):
         if self.transport.is_closing() or fault == "hang":
             return
         status = fault if fault and fault.isdigit() else "200"
-        head = f"HTTP/1.1 {status} As told\r\nx-upstream: {self.name}\r\n{more}content-length: {len(text)}\r\n\r\n"
+        head = f"HTTP/1.1 {status} As told\r\nx-upstream: {self.name}\r\n{more}\r\n"
         if fault in ("break-off", "stall"):
             text = text[: len(text) // 2]
         if fault != "close":

@@ -68,6 +68,20 @@ def is_rolled_back(stage, variant="canary"):
     return stage.metric("guard_rolled_back", variant=variant) != 0 or "rolled-back" in states
 
 
+def condemn(stage, canary, stable):
+    """Has users of a canary fail, and others do well, until it is rolled back on all workers. It takes some twenty."""
+
+    def fail():
+        for _ in range(5):
+            with stage.connect() as connection:
+                connection.get("/checkout", next(canary), ("x-fault", "503"))
+                connection.get("/checkout", next(stable))
+        return stage.metric("guard_rolled_back", variant="canary") == 1
+
+    wait_until(fail, "a rollback", SECONDS)
+    wait_for_verdict(stage)
+
+
 @dataclass(frozen=True)
 class Rollback:
     """What it took from the onset of a failure until the verdict was in force on all workers."""
