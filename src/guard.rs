@@ -126,11 +126,17 @@ impl Guards {
     }
 
     /// Puts another policy in the place of this one. What was seen of rollouts that stay as they are is kept.
-    pub fn replace(&mut self, policy: Rc<Policy>) {
+    pub fn replace(&mut self, policy: Rc<Policy>, process: &dyn Process) {
         let old = std::mem::replace(&mut self.policy, policy);
         self.busy.clear();
         for (id, watch) in std::mem::take(&mut self.watches) {
             let Some(before) = old.rollout(id) else { continue };
+            for variant in before.guard.iter().flat_map(|guard| &guard.compared) {
+                let variant = before.variant(*variant).map_or("", |variant| &*variant.name);
+                if !is_judged(&self.policy, &before.name, before.seed, variant) {
+                    series::clear(&before.name, variant, process);
+                }
+            }
             let Some((id, now)) = self.policy.rollout_named(&before.name) else { continue };
             if is_same(before, now) {
                 if watch.is_queued {
@@ -420,19 +426,22 @@ fn show_rolled_back(rollout: &str, variant: &str, is_rolled_back: bool, process:
     }
 }
 
+/// Whether `policy` goes on with the case against a variant.
+fn is_judged(policy: &Policy, rollout: &str, seed: Seed, variant: &str) -> bool {
+    policy.rollout_named(rollout).is_some_and(|(_, rollout)| {
+        let variant = rollout.variant_named(variant);
+        let compared = rollout.guard.as_ref().map(|guard| &guard.compared);
+        rollout.seed == seed
+            && variant.is_some_and(|variant| compared.is_some_and(|compared| compared.contains(&variant)))
+    })
+}
+
 /// Forgets the case that led to a verdict which has lapsed, unless the guard is still there and only reports.
 fn forget(place: &str, policy: &Policy, verdict: &Verdict, process: &dyn Process) {
-    let rollout = policy.rollout_named(&verdict.rollout).map(|(_, rollout)| rollout);
-    let is_watched = rollout.is_some_and(|rollout| {
-        let variant = rollout.variant_named(&verdict.variant);
-        let compared = rollout.guard.as_ref().map(|guard| &guard.compared);
-        variant.is_some_and(|variant| compared.is_some_and(|compared| compared.contains(&variant)))
-            && rollout.seed.0 == verdict.seed
-    });
-    show_rolled_back(&verdict.rollout, &verdict.variant, false, process);
-    if is_watched {
-        return;
+    if is_judged(policy, &verdict.rollout, Seed(verdict.seed), &verdict.variant) {
+        return show_rolled_back(&verdict.rollout, &verdict.variant, false, process);
     }
+    series::clear(&verdict.rollout, &verdict.variant, process);
     let seed = Seed(verdict.seed);
     update(process, &record_key(place, &verdict.rollout, seed), |bytes| {
         let mut record = Record::read(seed, bytes);

@@ -14,11 +14,13 @@ const PER_TEST: usize = 3 + BETS;
 const GAUGES: [&str; 6] = [
     "guard_errors_evidence_millibans",
     "guard_latency_evidence_millibans",
-    "guard_p_millionths",
+    P,
     "guard_hold",
     "guard_breached",
     ROLLED_BACK,
 ];
+/// How likely a variant that is no worse would ever have shown as much.
+const P: &str = "guard_p_millionths";
 /// Whether the variant is given up.
 const ROLLED_BACK: &str = "guard_rolled_back";
 
@@ -161,6 +163,13 @@ pub fn publish(
         if let Some(value) = value {
             process.show(&gauge, value);
         }
+    }
+}
+
+/// Shows a variant that is judged no more, or anew: nothing speaks against it.
+pub fn clear(rollout: &str, variant: &str, process: &dyn Process) {
+    for gauge in gauges(rollout, variant) {
+        process.show(&gauge, if gauge.metric == P { 1_000_000 } else { 0 });
     }
 }
 

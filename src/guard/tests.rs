@@ -331,9 +331,10 @@ fn a_verdict_belongs_to_the_seed_and_outlives_a_percentage() {
     let memory = Memory::default();
     let mut vm = Vm::new(&policy(PROMPT, "shop"), &memory);
     vm.fail(0..20);
-    vm.guards.replace(policy(PROMPT, "shop"));
+    vm.guards.replace(policy(PROMPT, "shop"), &memory);
     assert!(vm.is_rolled_back());
-    vm.guards.replace(policy(PROMPT, "again"));
+    vm.guards.replace(policy(PROMPT, "again"), &memory);
+    assert_eq!(memory.shown.borrow().get("guard_breached"), Some(&0), "nothing speaks against that");
     assert!(!vm.is_rolled_back(), "another seed");
     let changes = vm.tick();
     let line = "shop: the verdict on canary has lapsed: the policy guards it no longer";

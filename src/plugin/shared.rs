@@ -147,7 +147,7 @@ impl Shared {
         {
             let mut guards = self.guards.borrow_mut();
             match &mut *guards {
-                Some(guards) => guards.replace(Rc::clone(&policy)),
+                Some(guards) => guards.replace(Rc::clone(&policy), &Host(&self.metrics)),
                 None => *guards = Some(Guards::new(&self.configuration.name, Rc::clone(&policy))),
             }
         }
