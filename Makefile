@@ -40,7 +40,7 @@ build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
 	$(RELEASE) rustc --release --lib --crate-type cdylib --target $(TARGET)
 
 plugins: $(READY) ## build the plugins that stand beside mulkko in tests and benchmarks
-	$(RELEASE) build --release $(addprefix --example ,noop calls squatter) --target $(TARGET)
+	$(RELEASE) build --release $(addprefix --example ,noop calls squatter mortal) --target $(TARGET)
 
 demo: build ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
 	$(PYTHON) envoy/demo.py

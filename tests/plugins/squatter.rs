@@ -1,7 +1,7 @@
 //! A wasm filter that writes to mulkko's shared data, as any plugin with its vm_id can.
 //!
-//! Its configuration has a line for each entry: the key, then `text` and what to write, or `lease` and how far ahead a
-//! lease ends, in milliseconds, whose holder does not exist.
+//! Its configuration has a line for each entry: the key, then `text` and what to write, `hex` and the bytes of it, or
+//! `lease` and how far ahead a lease ends, in milliseconds, whose holder does not exist.
 
 #![cfg(target_arch = "wasm32")]
 #![expect(missing_docs, reason = "the entry point is the SDK's")]
@@ -50,10 +50,16 @@ fn write(line: &str) -> Option<()> {
     let (key, what) = line.split_once(' ')?;
     let value = match what.split_once(' ')? {
         ("text", text) => text.as_bytes().to_vec(),
+        ("hex", digits) => bytes(digits)?,
         ("lease", ahead_ms) => lease(ahead_ms.parse().ok()?)?,
         _ => return None,
     };
     hostcalls::set_shared_data(key, Some(&value), None).ok()
+}
+
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, _) = digits.as_bytes().as_chunks::<2>();
+    pairs.iter().map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 fn lease(ahead_ms: i64) -> Option<Vec<u8>> {
