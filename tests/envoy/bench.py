@@ -1,4 +1,5 @@
-"""What mulkko costs a request, how fast a policy is in force and flags are answered: `make bench`, some three minutes.
+"""What mulkko costs a request, how fast a policy is in force, flags are answered and a canary is rolled back: `make bench`,
+some eight minutes.
 
 The cost is Envoy's own CPU time per request, in Envoys that differ in the filter alone: none, `noop` (a wasm filter that
 does nothing), `calls` (one that makes mulkko's host calls and decides nothing) and mulkko with one rollout. Their runs
@@ -19,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "envoy"))
 
 from config_server import ConfigServer, policy_answer  # noqa: E402
-from documents import canary, large_canary, source, user  # noqa: E402
+from documents import canary, guarded, large_canary, source, user  # noqa: E402
+from guards import roll_back_for_errors, roll_back_for_latency  # noqa: E402
 from stage import WASM, Stage, in_force, wait_until  # noqa: E402
 
 ROUNDS = 12
@@ -191,7 +193,30 @@ def ofrep():
         print(f"{name:<30}{per_second:>12,.0f}{within_ms:>11.2f} ms")
 
 
+def rollbacks(runs):
+    """Prints how many of a canary's requests, and how many seconds, a rollback takes from the onset of a failure."""
+    print(f"\nFrom the onset of a canary's failure, at 5 % of 200 requests a second, to its rollback on both workers, {runs} runs\n")
+    print(f"{'failure':<34}{'requests, median':>18}{'fewest':>8}{'most':>6}{'failed':>8}{'seconds':>9}")
+    for what, key, fail in [
+        ("20 % errors, by request", "request", roll_back_for_errors),
+        ("20 % errors, by user", "user", roll_back_for_errors),
+        ("twice the latency, by user", "user", roll_back_for_latency),
+    ]:
+        found = []
+        for _ in range(runs):
+            with Stage(policy=guarded(5, key=key), plugin={"source": source()}) as stage:
+                stage.wait_for_all_workers(in_force(1))
+                found.append(fail(stage))
+        requests = [rollback.requests for rollback in found]
+        failed = statistics.median(rollback.failed for rollback in found)
+        seconds = statistics.median(rollback.seconds for rollback in found)
+        print(
+            f"{what:<34}{statistics.median(requests):>18.0f}{min(requests):>8}{max(requests):>6}{failed:>8.0f}{seconds:>9.1f}"
+        )
+
+
 if __name__ == "__main__":
+    rollbacks(9)
     cost()
     ofrep()
     update(100_000, 20)

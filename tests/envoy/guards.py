@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from dataclasses import dataclass
 
 from arithmetic import in_first
@@ -25,8 +26,8 @@ def crowd():
 
 def users_of(variant, percent, seed="checkout-v2"):
     """The users whom the split gives the canary, or the default (`stable`), without end; as headers."""
-    numbers = (number for number in itertools.count() if in_first(percent, seed, f"user-{number}") == (variant == "canary"))
-    return map(user, numbers)
+    is_canary = variant == "canary"
+    return (user(i) for i in itertools.count() if in_first(percent, seed, f"user-{i}") == is_canary)
 
 
 def standing(response, variant="canary"):
@@ -63,8 +64,9 @@ def ask(connection):
 
 
 def is_rolled_back(stage, variant="canary"):
-    """Whether a variant is rolled back, or any VM would say so."""
-    states = {standing(stage.get("/checkout", explain_pass()), variant)["state"] for _ in range(8)}
+    """Whether a variant is rolled back, as the gauge or any worker says."""
+    with stage.connection_per_worker() as connections:
+        states = {standing(ask(connection), variant)["state"] for connection in connections}
     return stage.metric("guard_rolled_back", variant=variant) != 0 or "rolled-back" in states
 
 
@@ -97,7 +99,7 @@ class Rollback:
 def roll_back(stage, load, onset):
     """Waits for the verdict, and until some hundreds of requests after it have shown that the canary gets none."""
     wait_for_verdict(stage)
-    in_force = max(response.received for response in load.responses[-1:])
+    in_force = time.time()
     seen = len(load.responses)
     wait_until(lambda: len(load.responses) >= seen + 400, "requests after the verdict", SECONDS)
     canary = [answer for answer in load.responses if answer.upstream == "checkout-v2" and answer.sent >= onset]
