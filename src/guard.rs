@@ -205,7 +205,7 @@ impl Guards {
             ended,
         };
         watch.count(&seen, guard, now_ms, |test, bucket, copy| {
-            is_first(process, &firsts_key(place, rollout, test), rollout, bucket, copy)
+            is_first(process, &firsts_key(place, &rollout.name, rollout.seed, test), rollout, bucket, copy)
         });
     }
 
@@ -330,8 +330,8 @@ fn record_key(place: &str, rollout: &str, seed: Seed) -> String {
     format!("{place}guard/{rollout}/{:016x}/evidence", seed.0)
 }
 
-fn firsts_key(place: &str, rollout: &Rollout, test: usize) -> String {
-    format!("{place}guard/{}/{:016x}/keys-{test}", rollout.name, rollout.seed.0)
+fn firsts_key(place: &str, rollout: &str, seed: Seed, test: usize) -> String {
+    format!("{place}guard/{rollout}/{:016x}/keys-{test}", seed.0)
 }
 
 fn read_record(place: &str, rollout: &Rollout, process: &dyn Process) -> Record {
@@ -449,6 +449,16 @@ fn forget(place: &str, policy: &Policy, verdict: &Verdict, process: &dyn Process
         record.drop_case(&verdict.variant);
         Some((record.bytes(seed), ()))
     });
+    // Where others are judged still, each key's first bad event stays the first.
+    let rollout = policy.rollout_named(&verdict.rollout).map(|(_, rollout)| rollout);
+    if rollout.is_some_and(|rollout| rollout.guard.is_some() && rollout.seed == seed) {
+        return;
+    }
+    for test in 0..TESTS {
+        update(process, &firsts_key(place, &verdict.rollout, seed, test), |bytes| {
+            (!bytes.is_empty()).then(|| (Firsts::new(seed).bytes(), ()))
+        });
+    }
 }
 
 #[cfg(test)]

@@ -355,6 +355,8 @@ fn a_verdict_lapses_with_the_guard_and_starts_afresh_with_the_next() {
     assert_eq!(vm.guards.record(&guarded.rollouts[0], &memory).case("canary"), None);
     vm.fail(100..101);
     assert!(!vm.is_rolled_back(), "old evidence does not count");
+    vm.fail(0..20);
+    assert!(vm.is_rolled_back(), "keys that failed then count again");
 }
 
 #[test]

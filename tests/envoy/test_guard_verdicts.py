@@ -1,6 +1,7 @@
 """Verdicts: what they outlive, what they lapse with, and who is told of them."""
 
 import contextlib
+import itertools
 import re
 import struct
 
@@ -145,6 +146,19 @@ def test_a_guard_that_lapses_leaves_no_alarm(set_stage, users):
     stage.push(canary(50, revision=2))
     stage.wait_for_metric("guard_rolled_back", 0, variant="canary")
     stage.wait_for_metric("guard_breached", 0, variant="canary")
+
+
+def test_users_who_failed_before_count_again_when_the_guard_comes_back(set_stage, users):
+    stage = set_stage(policy=quick(50))
+    stage.wait_for_all_workers(in_force(1))
+    few = [list(itertools.islice(them, 40)) for them in users]
+    condemn(stage, *map(itertools.cycle, few))
+    stage.push(canary(50, revision=2))
+    stage.wait_for_metric("guard_rolled_back", 0, variant="canary")
+    stage.push(quick(50, revision=3))
+    stage.wait_for_all_workers(in_force(3))
+    assert not is_rolled_back(stage)
+    condemn(stage, *map(itertools.cycle, few))
 
 
 def test_a_canary_that_is_rolled_back_is_judged_anew_under_another_seed(set_stage, users):
