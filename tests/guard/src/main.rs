@@ -4,11 +4,13 @@
 //! made and nothing is written but to standard output.
 
 mod errors;
+mod fleet;
 mod page;
 mod policies;
 mod rules;
 mod runs;
 mod tables;
+mod users;
 
 use std::time::Instant;
 
@@ -19,14 +21,15 @@ struct Sizes {
     healthy: usize,
     bad: usize,
     long: usize,
+    users: usize,
 }
 
 fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
     let sizes = if is_quick {
-        Sizes { healthy: 50, bad: 50, long: 8 }
+        Sizes { healthy: 50, bad: 50, long: 8, users: 40 }
     } else {
-        Sizes { healthy: 1_000, bad: 400, long: 200 }
+        Sizes { healthy: 1_000, bad: 400, long: 400, users: 200 }
     };
     let guards = [
         policies::guard(r#"{"alpha": 0.01, "warmup": "0s", "errors": {}}"#),
@@ -40,6 +43,8 @@ fn main() {
     };
     timed("healthy", &mut |report| errors::healthy(sizes.healthy, &guards, report));
     timed("bad", &mut |report| errors::detection(sizes.bad, &guards, report));
+    timed("users", &mut |report| users::robustness(sizes.users, &guards, report));
+    timed("hard", &mut |report| users::hard(sizes.users, &guards, report));
     timed("late", &mut |report| errors::late(sizes.long, &guards, report));
     timed("days", &mut |report| errors::days(sizes.long, &guards, report));
     println!("{}", report.text);

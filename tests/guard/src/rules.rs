@@ -123,6 +123,31 @@ pub fn is_breach(case: &Case, guard: &Guard) -> bool {
     case.state == State::Breached
 }
 
+/// The other tools' rules alone.
+#[derive(Clone)]
+pub struct Checked {
+    checks: [Checks; RULES - OURS],
+    now_s: i64,
+    /// Which of them have rolled back.
+    pub rolled_back: [bool; RULES - OURS],
+}
+
+impl Default for Checked {
+    fn default() -> Self {
+        Checked { checks: checks(), now_s: 0, rolled_back: [false; RULES - OURS] }
+    }
+}
+
+impl Checked {
+    /// Takes a second.
+    pub fn take(&mut self, second: Second) {
+        self.now_s += 1;
+        for (rolled_back, checks) in self.rolled_back.iter_mut().zip(&mut self.checks) {
+            *rolled_back |= checks.take(self.now_s, second.canary);
+        }
+    }
+}
+
 /// A rule that looks at the canary's success rate from time to time.
 #[derive(Clone)]
 pub struct Checks {
