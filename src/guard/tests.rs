@@ -379,6 +379,25 @@ fn nothing_counts_while_a_variant_warms_up() {
 }
 
 #[test]
+fn keys_that_fail_in_the_warm_up_count_for_neither_side() {
+    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for _ in 0..20 {
+        // The same keys of both variants fail as long as anybody looks.
+        for key in 0..20 {
+            vm.request(CANARY, key, 503);
+            vm.request(STABLE, key + 1_000_000, 503);
+        }
+        vm.tick();
+    }
+    let record = vm.guards.record(&policy.rollouts[0], &memory);
+    let case = record.case("canary").unwrap();
+    assert!(case.own[0].requests > 100);
+    assert_eq!((case.own[0].bad, case.default[0].bad), (0, 0));
+    assert!(!vm.is_rolled_back());
+}
+
+#[test]
 fn what_others_write_to_shared_memory_does_no_harm() {
     let policy = policy(PROMPT, "shop");
     let rubbish: [&[u8]; 8] =

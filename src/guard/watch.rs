@@ -129,11 +129,7 @@ impl Watch {
             self.slowness.histogram.record(us);
         }
         let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
-        if let Some(arm) = own
-            && !arm.is_warm(guard, &self.tallies, self.default, now_ms)
-        {
-            return;
-        }
+        let is_warm = own.is_none_or(|arm| arm.is_warm(guard, &self.tallies, self.default, now_ms));
         let mut outcomes = self.outcomes(&seen.ended, guard);
         for (test, outcome) in outcomes.iter_mut().enumerate() {
             if *outcome != Some(true) || guard.unit == Unit::Request {
@@ -146,6 +142,10 @@ impl Watch {
             } else {
                 *outcome = Some(false);
             }
+        }
+        // Not before: keys that fail while a variant warms up have had their first bad event, as the default's have.
+        if !is_warm {
+            return;
         }
         let Some(tallies) = self.tallies.get_mut(usize::from(seen.variant.0)) else { return };
         for (tally, outcome) in tallies.iter_mut().zip(outcomes) {
