@@ -270,10 +270,12 @@ impl Batch {
         let requests = own_requests + default_requests;
         // A clock that was set back must not hold a window open.
         let is_old = age_ms >= guard.window_ms || age_ms < 0;
-        if requests == 0 || !(is_old || requests >= WINDOW_REQUESTS) {
+        if !(is_old || requests >= WINDOW_REQUESTS) {
             return None;
         }
-        let is_one_sided = own_requests == 0 || default_requests == 0;
+        // One in which nothing could be judged says nothing, and ends: as long as no response is slow or fast, because
+        // nothing is known of the default's, there are no others.
+        let is_one_sided = (own_requests == 0) != (default_requests == 0);
         if guard.compares_requests() && is_one_sided && (0..PATIENCE_MS).contains(&age_ms) {
             return None;
         }
