@@ -252,11 +252,17 @@ impl<'m> Vm<'m> {
     }
 
     fn request(&mut self, variant: VariantId, key: u32, status: u16) {
+        self.ended(variant, key, Ended { status: Some(status), headers_us: Some(1_000), ..Ended::default() });
+    }
+
+    fn slow_request(&mut self, variant: VariantId, key: u32, us: u64) {
+        self.ended(variant, key, Ended { status: Some(200), headers_us: Some(us), ..Ended::default() });
+    }
+
+    fn ended(&mut self, variant: VariantId, key: u32, ended: Ended) {
         let policy = Rc::clone(self.guards.policy());
         let bucket = Some(Bucket(key.wrapping_mul(2_654_435_761)));
         let exposure = Exposure { rollout: 0, variant, bucket, now_ms: self.now_ms };
-        let ended =
-            Ended { status: Some(status), headers_us: Some(1_000), total_us: 1_000, ..Ended::default() };
         self.guards.count(&policy, &exposure, ended, self.now_ms, self.memory);
     }
 
@@ -378,6 +384,40 @@ fn nothing_counts_while_a_variant_warms_up() {
         assert!(!vm.is_rolled_back(), "{second}");
     }
     vm.fail(200..230);
+    assert!(vm.is_rolled_back());
+}
+
+#[test]
+fn keys_that_fail_in_the_warm_up_count_for_neither_side() {
+    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for _ in 0..20 {
+        // The same keys of both variants fail as long as anybody looks.
+        for key in 0..20 {
+            vm.request(CANARY, key, 503);
+            vm.request(STABLE, key + 1_000_000, 503);
+        }
+        vm.tick();
+    }
+    let record = vm.guards.record(&policy.rollouts[0], &memory);
+    let case = record.case("canary").unwrap();
+    assert!(case.own[0].requests > 100);
+    assert_eq!((case.own[0].bad, case.default[0].bad), (0, 0));
+    assert!(!vm.is_rolled_back());
+}
+
+#[test]
+fn a_slow_canary_is_rolled_back_by_a_guard_that_compares_nothing_else() {
+    let (memory, policy) = (Memory::default(), policy(r#"{"warmup": "0s", "latency": {}}"#, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for second in 0..20 {
+        for i in 0..200 {
+            let key = second * 200 + i;
+            let (variant, us) = if i % 2 == 0 { (CANARY, 90_000) } else { (STABLE, 10_000) };
+            vm.slow_request(variant, key, us);
+        }
+        vm.tick();
+    }
     assert!(vm.is_rolled_back());
 }
 

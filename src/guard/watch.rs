@@ -55,7 +55,7 @@ struct Warmup {
     is_over: bool,
 }
 
-/// Requests that are gathered. It is closed by time or by their number, never by how they ended.
+/// Requests that are gathered.
 #[derive(Debug, Default)]
 struct Window {
     since_ms: i64,
@@ -129,11 +129,7 @@ impl Watch {
             self.slowness.histogram.record(us);
         }
         let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
-        if let Some(arm) = own
-            && !arm.is_warm(guard, &self.tallies, self.default, now_ms)
-        {
-            return;
-        }
+        let is_warm = own.is_none_or(|arm| arm.is_warm(guard, &self.tallies, self.default, now_ms));
         let mut outcomes = self.outcomes(&seen.ended, guard);
         for (test, outcome) in outcomes.iter_mut().enumerate() {
             if *outcome != Some(true) || guard.unit == Unit::Request {
@@ -146,6 +142,10 @@ impl Watch {
             } else {
                 *outcome = Some(false);
             }
+        }
+        // Not before: keys that fail while a variant warms up have had their first bad event, as the default's have.
+        if !is_warm {
+            return;
         }
         let Some(tallies) = self.tallies.get_mut(usize::from(seen.variant.0)) else { return };
         for (tally, outcome) in tallies.iter_mut().zip(outcomes) {
@@ -247,32 +247,50 @@ impl Arm {
     /// Closes the window, if it is full or old; whether it was.
     fn close(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, guard: &Guard, now_ms: i64) -> bool {
         let (own, other) = self.gathered(tallies, default);
-        let most = |tallies: &[Tally; TESTS]| tallies.iter().map(|it| it.requests).max().unwrap_or(0);
-        let (own_requests, other_requests) = (most(&own), most(&other));
         let age_ms = now_ms.saturating_sub(self.window.since_ms);
+        let Some(batch) = Batch::of_window(&own, &other, age_ms, guard) else { return false };
+        self.pending.merge(&batch);
+        self.open(tallies, default, now_ms);
+        true
+    }
+}
+
+impl Batch {
+    /// What a window of so many milliseconds says; nothing while it is to stay open. It is closed by time or by the
+    /// number of its requests, never by how they ended.
+    #[must_use]
+    pub fn of_window(
+        own: &[Tally; TESTS],
+        default: &[Tally; TESTS],
+        age_ms: i64,
+        guard: &Guard,
+    ) -> Option<Batch> {
+        let most = |tallies: &[Tally; TESTS]| tallies.iter().map(|it| it.requests).max().unwrap_or(0);
+        let (own_requests, default_requests) = (most(own), most(default));
+        let requests = own_requests + default_requests;
         // A clock that was set back must not hold a window open.
         let is_old = age_ms >= guard.window_ms || age_ms < 0;
-        if own_requests + other_requests == 0 || !(is_old || own_requests + other_requests >= WINDOW_REQUESTS)
-        {
-            return false;
+        if !(is_old || requests >= WINDOW_REQUESTS) {
+            return None;
         }
-        let is_one_sided = own_requests == 0 || other_requests == 0;
+        // One in which nothing could be judged says nothing, and ends: as long as no response is slow or fast, because
+        // nothing is known of the default's, there are no others.
+        let is_one_sided = (own_requests == 0) != (default_requests == 0);
         if guard.compares_requests() && is_one_sided && (0..PATIENCE_MS).contains(&age_ms) {
-            return false;
+            return None;
         }
+        let mut batch = Batch { own: *own, default: *default, ..Batch::default() };
         if guard.unit == Unit::Request && !is_one_sided {
-            for ((sums, own), other) in self.pending.sums.iter_mut().zip(&own).zip(&other) {
+            for ((sums, own), other) in batch.sums.iter_mut().zip(own).zip(default) {
                 let share = share(count(own.requests), count(other.requests), guard.margin);
                 sums.add(own.bad, own.bad.saturating_add(other.bad), share);
             }
         }
-        let [errors, ..] = &own;
+        let [errors, ..] = own;
         if let Some(terms) = &guard.errors {
-            self.pending.floor.add(errors.bad, errors.requests, terms.floor);
+            batch.floor.add(errors.bad, errors.requests, terms.floor);
         }
-        self.pending.merge(&Batch { own, default: other, ..Batch::default() });
-        self.open(tallies, default, now_ms);
-        true
+        Some(batch)
     }
 }
 
