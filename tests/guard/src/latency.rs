@@ -76,7 +76,10 @@ pub fn latency(n: usize, guards: &[Guard; 2], report: &mut Report) {
         "5 % of 100 requests per second, for an hour; latencies are lognormal with a median of 50 ms, σ = 0.6. Rolled \
          back, in percent of {n} runs, and canary requests until then, median (90th percentile). The guard learns from the \
          default which responses are slow: “from the start” both variants begin at once, else the default {BEFORE_S} s \
-         before. The page's figures are of 200 runs; Flagger's rule is p99 ≤ 500 ms over 1 m, threshold 5."
+         before. The page's figures are of 200 runs; Flagger's rule is p99 ≤ 500 ms over 1 m, threshold 5. \
+         On the page thresholds are known at the canary's first request and each second is \
+         judged at its end; the engine sets them when the canary's first window closes, and windows begin at its first \
+         request, to which the 5 to 8 requests more are put down."
     ));
     let mut rows = vec![];
     for world in WORLDS {
