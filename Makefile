@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy lint size
+.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -81,9 +81,13 @@ bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags besi
 bench-envoy: build plugins ## what a request costs in Envoy, and how fast a policy is in force
 	$(PYTHON) tests/envoy/bench.py
 
+guard-report: ## what the guard makes of simulated canaries, beside other tools: tests/guard/report.md, in minutes
+	cargo run --release --manifest-path tests/guard/Cargo.toml
+
 lint: $(READY) ## format, clippy and documentation, warnings as errors
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/bench/flags/Cargo.toml
+	cargo fmt --check --manifest-path tests/guard/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --target $(TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

@@ -139,7 +139,8 @@ pub fn robustness(n: usize, guards: &[Guard; OURS], report: &mut Report) {
         "A canary that is no worse, 5 % of the users, an hour of 100 requests per second: rolled back, in percent of {n} \
          runs, in parentheses the page's figure of 200. Users keep their variant in all of these worlds; counted by \
          request, each error counts, and counted by user, each user's first. Workers share one case; each request is \
-         served by any of them. What the page does not say of a world is ours: the number of users, rates, periods."
+         served by any of them. What the page does not say of a world is ours: the number of users, rates, periods. \
+         How many users fail for ever decides how often errors by request mislead: twenty are an assumption."
     ));
     let mut rows = vec![];
     for world in WORLDS {
