@@ -15,6 +15,7 @@ mod firsts;
 mod histogram;
 mod record;
 mod series;
+mod shared;
 mod terms;
 mod verdicts;
 mod watch;
@@ -25,7 +26,7 @@ use std::rc::Rc;
 
 use fnv::FnvHasher;
 
-use crate::bucket::{Bucket, Seed};
+use crate::bucket::Bucket;
 use crate::policy::{Policy, Rollout, RolloutId};
 use crate::schedule::VariantId;
 
@@ -34,11 +35,12 @@ pub use ended::{Ended, Failures, Nature};
 pub use histogram::Histogram;
 pub use record::{Batch, Case, Record, State, Tally};
 pub use series::{PLACES, Series, Test, all as series};
+pub use shared::Process;
 pub use terms::{Errors, Guard, Latency, MAX_COMPARED, MAX_QUANTILES, OnBreach, TESTS, Unit};
 pub use verdicts::{RolledBack, Verdict, Verdicts};
 pub use watch::{Seen, Watch};
 
-use firsts::Firsts;
+use shared::{Shared, is_judged};
 
 /// A decision that counts for a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,43 +53,6 @@ pub struct Exposure {
     pub bucket: Option<Bucket>,
     /// When it was decided, in unix milliseconds; 0 where the split never changes.
     pub now_ms: i64,
-}
-
-/// What all VMs of a process share.
-pub trait Process {
-    /// An entry of shared memory, with its version. Anybody may have written it.
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)>;
-    /// Writes an entry if it still has that version, or if there is none; `false`: it was not written.
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool;
-    /// Adds to a counter.
-    fn add(&self, series: &Series<'_>, by: u64);
-    /// Sets a gauge.
-    fn show(&self, series: &Series<'_>, value: u64);
-    /// Shows whether a rollout has nothing to compare.
-    fn show_idle(&self, rollout: &str, is_idle: bool);
-}
-
-/// How often a write is tried that others keep coming before.
-const TRIES: usize = 8;
-/// The version that no entry has: with it, only the first write of an entry succeeds.
-const NO_VERSION: u32 = u32::MAX;
-
-/// Changes an entry of shared memory to what `change` makes of it; what `change` says beside. Nothing where it makes
-/// nothing, or where others keep coming before.
-fn update<T>(
-    process: &dyn Process,
-    key: &str,
-    mut change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>,
-) -> Option<T> {
-    for _ in 0..TRIES {
-        let found = process.read(key);
-        let version = found.as_ref().map_or(NO_VERSION, |(_, version)| *version);
-        let (bytes, said) = change(found.as_ref().map_or(&[], |(bytes, _)| bytes))?;
-        if process.write(key, &bytes, version) {
-            return Some(said);
-        }
-    }
-    None
 }
 
 /// The guards of one policy name, in one VM.
@@ -193,8 +158,8 @@ impl Guards {
         };
         let Some(rollout) = self.policy.rollout(id) else { return };
         let Some(guard) = &rollout.guard else { return };
-        let place = &self.place;
-        let watch = self.watches.entry(id).or_insert_with(|| watch(place, rollout, guard, now_ms, process));
+        let shared = Shared { place: &self.place, process };
+        let watch = self.watches.entry(id).or_insert_with(|| shared.watch(rollout, guard, now_ms));
         if !std::mem::replace(&mut watch.is_queued, true) {
             self.busy.push_back(id);
         }
@@ -204,9 +169,7 @@ impl Guards {
             split: before.schedule.at(exposure.now_ms),
             ended,
         };
-        watch.count(&seen, guard, now_ms, |test, bucket, copy| {
-            is_first(process, &firsts_key(place, &rollout.name, rollout.seed, test), rollout, bucket, copy)
-        });
+        watch.count(&seen, guard, now_ms, |test, bucket, copy| shared.is_first(rollout, test, bucket, copy));
     }
 
     /// Tells the process what was gathered, gives verdicts, and finds those of others; what has changed. Ends early
@@ -217,6 +180,7 @@ impl Guards {
         process: &dyn Process,
         mut is_time_up: impl FnMut() -> bool,
     ) -> Vec<Change> {
+        let shared = Shared { place: &self.place, process };
         let mut changes = Vec::new();
         for _ in 0..self.busy.len() {
             let Some(id) = self.busy.pop_front() else { break };
@@ -224,7 +188,7 @@ impl Guards {
             let (Some(guard), Some(watch)) = (&rollout.guard, self.watches.get_mut(&id)) else { continue };
             watch.close(guard, rollout.schedule.at(now_ms), now_ms);
             for (variant, pending) in watch.pending() {
-                if let Some(change) = tell(&self.place, &self.policy, rollout, variant, pending, process) {
+                if let Some(change) = shared.tell(&self.policy, rollout, variant, pending) {
                     changes.extend(change);
                     *pending = Batch::default();
                 }
@@ -244,13 +208,14 @@ impl Guards {
 
     /// Finds the verdicts that others have given, and lets lapse those that the policy has made so.
     pub fn find_verdicts(&mut self, process: &dyn Process) -> Vec<Change> {
-        let key = format!("{}verdicts", self.place);
+        let shared = Shared { place: &self.place, process };
+        let key = shared.verdicts_key();
         let Some((mut bytes, _)) = process.read(&key) else { return Vec::new() };
         if bytes == self.found {
             return Vec::new();
         }
         let policy = &self.policy;
-        let lapsed = update(process, &key, |bytes| {
+        let lapsed = shared.update(&key, |bytes| {
             let mut verdicts = Verdicts::read(bytes);
             let lapsed = verdicts.lapse(policy);
             (!lapsed.is_empty()).then(|| (verdicts.bytes(), (verdicts.bytes(), lapsed)))
@@ -259,7 +224,7 @@ impl Guards {
         if let Some((left, lapsed)) = lapsed {
             bytes = left;
             for verdict in lapsed {
-                forget(&self.place, policy, &verdict, process);
+                shared.forget(policy, &verdict);
                 changes.push(Change::Lapsed(verdict));
             }
         }
@@ -269,7 +234,7 @@ impl Guards {
         for (rollout, variant) in rolled_back.iter() {
             let Some(rollout) = self.policy.rollout(rollout) else { continue };
             let Some(variant) = rollout.variant(variant) else { continue };
-            show_rolled_back(&rollout.name, &variant.name, true, process);
+            shared.show_rolled_back(&rollout.name, &variant.name, true);
         }
         self.rolled_back = Rc::new(rolled_back);
         changes
@@ -278,7 +243,7 @@ impl Guards {
     /// The case against each variant of a rollout, as the process knows it.
     #[must_use]
     pub fn record(&self, rollout: &Rollout, process: &dyn Process) -> Record {
-        read_record(&self.place, rollout, process)
+        Shared { place: &self.place, process }.record(rollout)
     }
 
     /// How the guards of some rollouts stand, as a dictionary of RFC 9651: of each the variants that are compared.
@@ -291,7 +256,7 @@ impl Guards {
     ) -> String {
         let told = rollouts.filter_map(|id| {
             let rollout = self.policy.rollout(id)?;
-            let record = read_record(&self.place, rollout, process);
+            let record = Shared { place: &self.place, process }.record(rollout);
             explain::rollout(id, rollout, &record, &self.rolled_back, now_ms)
         });
         told.collect::<Vec<_>>().join(", ")
@@ -322,143 +287,6 @@ fn is_same(before: &Rollout, now: &Rollout) -> bool {
         && before.default == now.default
         && before.guard == now.guard
         && names(before) == names(now)
-}
-
-/// Where the record of a rollout lies. Another seed has another one: for as long as an old listener drains, both are
-/// written.
-fn record_key(place: &str, rollout: &str, seed: Seed) -> String {
-    format!("{place}guard/{rollout}/{:016x}/evidence", seed.0)
-}
-
-fn firsts_key(place: &str, rollout: &str, seed: Seed, test: usize) -> String {
-    format!("{place}guard/{rollout}/{:016x}/keys-{test}", seed.0)
-}
-
-fn read_record(place: &str, rollout: &Rollout, process: &dyn Process) -> Record {
-    let found = process.read(&record_key(place, &rollout.name, rollout.seed));
-    found.map(|(bytes, _)| Record::read(rollout.seed, &bytes)).unwrap_or_default()
-}
-
-/// A new watch over a rollout. Of what the process has judged before, warm-up is over.
-fn watch(place: &str, rollout: &Rollout, guard: &Guard, now_ms: i64, process: &dyn Process) -> Watch {
-    let record = read_record(place, rollout, process);
-    let is_known =
-        |variant| rollout.variant(variant).is_some_and(|variant| record.case(&variant.name).is_some());
-    Watch::new(guard, rollout.default, rollout.variants.len(), now_ms, is_known)
-}
-
-/// Whether this is the first bad event of the key in this bucket, in the whole process. From now on it was.
-fn is_first(
-    process: &dyn Process,
-    key: &str,
-    rollout: &Rollout,
-    bucket: Bucket,
-    copy: &mut Option<Firsts>,
-) -> bool {
-    if copy.as_ref().is_some_and(|copy| copy.has(bucket)) {
-        return false;
-    }
-    let is_first = update(process, key, |bytes| {
-        let mut firsts = Firsts::read(rollout.seed, bytes);
-        let is_first = !firsts.has(bucket);
-        if is_first {
-            firsts.note(bucket);
-        }
-        let written = firsts.bytes();
-        *copy = Some(firsts);
-        is_first.then_some((written, ()))
-    });
-    is_first.is_some()
-}
-
-/// Adds a batch to the case against a variant. Nothing where it could not be added; else what has changed, if anything.
-fn tell(
-    place: &str,
-    policy: &Policy,
-    rollout: &Rollout,
-    variant: VariantId,
-    batch: &Batch,
-    process: &dyn Process,
-) -> Option<Option<Change>> {
-    let guard = rollout.guard.as_ref()?;
-    let variant = &*rollout.variant(variant)?.name;
-    let (before, case) = update(process, &record_key(place, &rollout.name, rollout.seed), |bytes| {
-        let mut record = Record::read(rollout.seed, bytes);
-        let case = record.case_mut(variant);
-        let before = case.state;
-        case.take(batch, guard);
-        let case = *case;
-        Some((record.bytes(rollout.seed), (before, case)))
-    })?;
-    series::publish(rollout, variant, batch, &case, guard, process);
-    if case.state == State::Breached && guard.on_breach == OnBreach::Rollback {
-        give(place, policy, rollout, variant, process);
-    }
-    Some((before != case.state).then(|| Change::State {
-        rollout: rollout.name.clone(),
-        variant: variant.into(),
-        default: rollout.variant(rollout.default).map(|it| it.name.clone()).unwrap_or_default(),
-        before,
-        case: Box::new(case),
-        guard: guard.clone(),
-    }))
-}
-
-/// Gives the verdict on a variant.
-fn give(place: &str, policy: &Policy, rollout: &Rollout, variant: &str, process: &dyn Process) {
-    let verdict = Verdict {
-        rollout: rollout.name.clone(),
-        seed: rollout.seed.0,
-        variant: variant.into(),
-        revision: policy.revision,
-    };
-    // Who does not get it written tries again with the next batch, as everybody who has one.
-    update(process, &format!("{place}verdicts"), |bytes| {
-        let mut verdicts = Verdicts::read(bytes);
-        let is_new = !verdicts.have(rollout, variant) && verdicts.add(verdict.clone());
-        is_new.then(|| (verdicts.bytes(), ()))
-    });
-}
-
-fn show_rolled_back(rollout: &str, variant: &str, is_rolled_back: bool, process: &dyn Process) {
-    if let Some(series) = series::rolled_back(rollout, variant) {
-        process.show(&series, u64::from(is_rolled_back));
-    }
-}
-
-/// Whether `policy` goes on with the case against a variant.
-fn is_judged(policy: &Policy, rollout: &str, seed: Seed, variant: &str) -> bool {
-    policy.rollout_named(rollout).is_some_and(|(_, rollout)| {
-        let variant = rollout.variant_named(variant);
-        let compared = rollout.guard.as_ref().map(|guard| &guard.compared);
-        rollout.seed == seed
-            && variant.is_some_and(|variant| compared.is_some_and(|compared| compared.contains(&variant)))
-    })
-}
-
-/// Forgets the case that led to a verdict which has lapsed, unless the guard is still there and only reports.
-fn forget(place: &str, policy: &Policy, verdict: &Verdict, process: &dyn Process) {
-    if is_judged(policy, &verdict.rollout, Seed(verdict.seed), &verdict.variant) {
-        return show_rolled_back(&verdict.rollout, &verdict.variant, false, process);
-    }
-    series::clear(&verdict.rollout, &verdict.variant, process);
-    let seed = Seed(verdict.seed);
-    update(process, &record_key(place, &verdict.rollout, seed), |bytes| {
-        let mut record = Record::read(seed, bytes);
-        record.case(&verdict.variant)?;
-        record.drop_case(&verdict.variant);
-        Some((record.bytes(seed), ()))
-    });
-    // Where others are judged still, each key's first bad event stays the first.
-    let rollout = policy.rollout_named(&verdict.rollout).map(|(_, rollout)| rollout);
-    if rollout.is_some_and(|rollout| rollout.guard.is_some() && rollout.seed == seed) {
-        return;
-    }
-    for test in 0..TESTS {
-        update(process, &firsts_key(place, &verdict.rollout, seed, test), |bytes| {
-            (!bytes.is_empty()).then(|| (Firsts::new(seed).bytes(), ()))
-        });
-    }
 }
 
 #[cfg(test)]

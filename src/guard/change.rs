@@ -69,7 +69,11 @@ struct Counts<'c> {
 impl fmt::Display for Counts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { variant, default, case, guard } = self;
-        let (errors, latency) = (case.errors(guard), case.latency(guard));
+        let errors = match case.state {
+            State::Breached => case.errors(guard),
+            State::Hold | State::Watching => case.suspected_errors(guard),
+        };
+        let latency = case.latency(guard);
         // What speaks louder.
         let is_slow = latency.unwrap_or(f64::NEG_INFINITY) > errors.unwrap_or(f64::NEG_INFINITY);
         let at = |tallies: &[Tally]| {

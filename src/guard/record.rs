@@ -195,14 +195,18 @@ impl Case {
         errors.into_iter().chain(slow).fold(1.0, f64::min)
     }
 
-    /// What is suspicious enough to hold: relative evidence, without the floor.
+    /// What is suspicious enough to hold.
     fn suspicion(&self, guard: &Guard) -> f64 {
+        let found = self.suspected_errors(guard).into_iter().chain(self.latency(guard));
+        found.fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// The logarithm of the evidence that the variant has more errors than the default, whatever is tolerated.
+    #[must_use]
+    pub fn suspected_errors(&self, guard: &Guard) -> Option<f64> {
         let [relative, ..] = &self.tests;
-        let errors = guard
-            .errors
-            .as_ref()
-            .map(|errors| if errors.is_relative { relative.log_e() } else { self.floor.log_e() });
-        errors.into_iter().chain(self.latency(guard)).fold(f64::NEG_INFINITY, f64::max)
+        let errors = guard.errors.as_ref()?;
+        Some(if errors.is_relative { relative.log_e() } else { self.floor.log_e() })
     }
 }
 

@@ -366,6 +366,19 @@ fn a_verdict_lapses_with_the_guard_and_starts_afresh_with_the_next() {
 }
 
 #[test]
+fn a_suspicion_is_told_with_the_figures_that_it_rests_on() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    let changes = vm.fail(0..7);
+    let line = changes.first().unwrap().to_string();
+    assert!(
+        line.starts_with("shop: canary is suspicious, hold it: canary failed 7 of 7, stable 0 of 7; "),
+        "{line}"
+    );
+    assert!(!line.contains(" once in 1 "), "{line}");
+}
+
+#[test]
 fn who_reports_does_not_roll_back() {
     let memory = Memory::default();
     let reporting = policy(r#"{"warmup": "0s", "errors": {}, "onBreach": "report"}"#, "shop");
@@ -449,7 +462,7 @@ fn a_record_reads_back_and_nothing_in_it_is_no_number() {
     let mut vm = Vm::new(&policy, &memory);
     vm.fail(0..5);
     let rollout = &policy.rollouts[0];
-    let key = record_key("mulkko/1/default/", "shop", rollout.seed);
+    let key = Shared { place: "mulkko/1/default/", process: &memory }.record_key("shop", rollout.seed);
     let bytes = memory.read(&key).unwrap().0;
     let record = Record::read(rollout.seed, &bytes);
     assert_eq!(record.bytes(rollout.seed), bytes);

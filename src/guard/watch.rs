@@ -2,7 +2,7 @@
 
 use crate::bucket::Bucket;
 use crate::guard::ended::Ended;
-use crate::guard::evidence::count;
+use crate::guard::evidence::{Sums, count};
 use crate::guard::firsts::Firsts;
 use crate::guard::histogram::Histogram;
 use crate::guard::record::{Batch, Tally};
@@ -59,6 +59,8 @@ struct Warmup {
 #[derive(Debug, Default)]
 struct Window {
     since_ms: i64,
+    /// What first bad events of keys have said.
+    keyed: [Sums; TESTS],
     own: [Tally; TESTS],
     default: [Tally; TESTS],
 }
@@ -172,7 +174,7 @@ impl Watch {
                 continue;
             }
             let [own, other] = [arm.variant, self.default].map(|variant| count(seen.split.width(variant)));
-            if let Some(sums) = arm.pending.sums.get_mut(test) {
+            if let Some(sums) = arm.window.keyed.get_mut(test) {
                 sums.add(u64::from(is_own), 1, share(own, other, guard.margin));
             }
         }
@@ -231,7 +233,8 @@ impl Arm {
 
     fn open(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, now_ms: i64) {
         let of = |variant: VariantId| tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
-        self.window = Window { since_ms: now_ms, own: of(self.variant), default: of(default) };
+        self.window =
+            Window { since_ms: now_ms, own: of(self.variant), default: of(default), ..Window::default() };
     }
 
     /// What the variant and the default have had since the window was opened.
@@ -248,7 +251,10 @@ impl Arm {
     fn close(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, guard: &Guard, now_ms: i64) -> bool {
         let (own, other) = self.gathered(tallies, default);
         let age_ms = now_ms.saturating_sub(self.window.since_ms);
-        let Some(batch) = Batch::of_window(&own, &other, age_ms, guard) else { return false };
+        let Some(mut batch) = Batch::of_window(&own, &other, age_ms, guard) else { return false };
+        for (sums, keyed) in batch.sums.iter_mut().zip(&self.window.keyed) {
+            sums.merge(keyed);
+        }
         self.pending.merge(&batch);
         self.open(tallies, default, now_ms);
         true
