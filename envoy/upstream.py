@@ -6,8 +6,9 @@ header `x-echo`, gets back what arrived here, as JSON: `{"upstream", "method", "
 with the bytes of header values as Latin-1.
 
 A service fails on demand. `POST /manners` with `{"fault": "503", "ratio": 0.2, "delay_ms": 40}` says how it behaves from
-now on: so many of its requests get the fault, and all are answered so late. The header `x-fault` says it of one request,
-`x-respond-with: name: value` has the response carry one more header, and `x-trailer` a trailer. Faults are:
+now on: so many of its requests get the fault, others with another `seed`, and all are answered so late. The header
+`x-fault` says it of one request; `x-respond-with: name: value` has the response carry one more header, and `x-trailer` a
+trailer. Faults are:
     three digits   an answer with that status
     close          no answer: the connection is closed
     break-off      half of an answer, then the connection is closed
@@ -66,7 +67,9 @@ class Service(asyncio.Protocol):
     def answer(self, request, headers, body):
         method, path, _ = request.split(" ")
         if (method, path) == ("POST", "/manners"):
-            self.manners[self.name] = Manners(random.Random(self.name), **json.loads(body))
+            told = json.loads(body)
+            dice = random.Random(f"{self.name} {told.pop('seed', 0)}")
+            self.manners[self.name] = Manners(dice, **told)
             return self.respond(None, "content-length: 0\r\n", "")
         manners = self.manners[self.name]
         values = dict(headers)

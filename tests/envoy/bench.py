@@ -203,10 +203,10 @@ def rollbacks(runs):
         ("twice the latency, by user", "user", roll_back_for_latency),
     ]:
         found = []
-        for _ in range(runs):
+        for run in range(runs):
             with Stage(policy=guarded(5, key=key), plugin={"source": source()}) as stage:
                 stage.wait_for_all_workers(in_force(1))
-                found.append(fail(stage))
+                found.append(fail(stage, run))
         requests = [rollback.requests for rollback in found]
         failed = statistics.median(rollback.failed for rollback in found)
         seconds = statistics.median(rollback.seconds for rollback in found)

@@ -18,9 +18,9 @@ HEALTHY = {"fault": "503", "ratio": 0.001}
 CASE = re.compile(r'"([a-z0-9-]+)"((?:;[a-z-]+=[a-z0-9.-]+)*)')
 
 
-def crowd():
+def crowd(seed=0):
     """For a `Load`: each request is another user's."""
-    numbers = itertools.count()
+    numbers = itertools.count(seed * 1_000_000)
     return lambda: ("/checkout", [user(next(numbers))])
 
 
@@ -109,22 +109,23 @@ def roll_back(stage, load, onset):
     return Rollback(len(canary), sum(answer.status >= 500 for answer in canary), in_force - onset)
 
 
-def roll_back_for_errors(stage):
-    """A canary at 5 % that begins to fail a fifth of its requests."""
+def roll_back_for_errors(stage, seed):
+    """A canary at 5 % that begins to fail a fifth of its requests: other users and others of them with another seed."""
     for upstream in stage.upstreams:
-        stage.behave(upstream, **HEALTHY)
-    with stage.load(crowd(), per_second=200) as load:
+        stage.behave(upstream, **HEALTHY, seed=seed)
+    with stage.load(crowd(seed), per_second=200) as load:
         wait_for_judged(stage, 300)
-        return roll_back(stage, load, stage.behave("checkout-v2", fault="503", ratio=0.2))
+        return roll_back(stage, load, stage.behave("checkout-v2", fault="503", ratio=0.2, seed=seed))
 
 
-def roll_back_for_latency(stage):
+def roll_back_for_latency(stage, seed):
     """A canary at 5 % that begins to take twice as long, after 1,000 responses of the default."""
     for upstream in stage.upstreams:
         stage.behave(upstream, delay_ms=20)
     # Each worker knows what it has seen itself: 1,000 on each, quickly.
-    with stage.load(crowd(), per_worker=8):
+    users = crowd(seed)
+    with stage.load(users, per_worker=8):
         wait_for_judged(stage, 1_200 * stage.workers, variant="stable")
-    with stage.load(crowd(), per_second=200) as load:
+    with stage.load(users, per_second=200) as load:
         wait_for_judged(stage, 200)
         return roll_back(stage, load, stage.behave("checkout-v2", delay_ms=40))

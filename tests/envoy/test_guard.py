@@ -41,7 +41,7 @@ def set_guarded_stage(set_stage, policy, **arguments):
 @pytest.mark.parametrize(("key", "workers"), [("request", 2), ("user", 2), ("user", 4)])
 def test_a_canary_that_fails_is_rolled_back(set_stage, record_property, key, workers, run):
     stage = set_guarded_stage(set_stage, guarded(5, key=key), workers=workers)
-    found = roll_back_for_errors(stage)
+    found = roll_back_for_errors(stage, run)
     print(f"errors, key {key}, {workers} workers: {found}")
     record_property("rollback", str(found))
     # Far above what it takes, far below what it would take without evidence.
@@ -52,7 +52,7 @@ def test_a_canary_that_fails_is_rolled_back(set_stage, record_property, key, wor
 @pytest.mark.parametrize("run", RUNS)
 def test_a_canary_that_takes_twice_as_long_is_rolled_back(set_stage, record_property, run):
     stage = set_guarded_stage(set_stage, guarded(5))
-    found = roll_back_for_latency(stage)
+    found = roll_back_for_latency(stage, run)
     print(f"latency: {found}")
     record_property("rollback", str(found))
     assert found.requests < 600
