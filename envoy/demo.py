@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -193,9 +194,34 @@ def feature_flags(stage):
     say("No flag server was asked: there is none.")
 
 
+def a_rollback(stage):
+    """A canary that begins to fail, and what its guard makes of it."""
+    title(7, "Rollback: the canary begins to fail, and nobody is awake")
+    policy = canary(5)
+    policy["rollouts"][0]["guard"] = {"warmup": "0s"}
+    stage.push(marked(policy, 7))
+    stage.wait_for_all_workers(in_force(7), headers=[user(0)], seconds=5)
+    numbers = itertools.count()
+    with stage.load(lambda: ("/checkout", [user(next(numbers))]), per_second=400) as load:
+        wait_until(lambda: stage.metric("guard_requests", variant="canary", test="errors") >= 20, "the guard", 60)
+        onset = stage.behave("checkout-v2", fault="503", ratio=0.2)
+        wait_until(lambda: stage.metric("guard_rolled_back") == 1, "the rollback", 60)
+        seconds = time.time() - onset
+        seen = len(load.responses)
+        wait_until(lambda: len(load.responses) > seen + 800, "requests after it", 60)
+    failing = [answer for answer in load.responses if answer.upstream == "checkout-v2" and answer.sent >= onset]
+    failed = sum(answer.status >= 500 for answer in failing)
+    since = {answer.upstream for answer in load.responses[-400:]}
+    say("Of 400 requests a second 5 % are the canary's, and a fifth of its answers become errors.")
+    took = f"{good(f'{seconds:.1f} s')}, {len(failing)} requests and {failed} errors"
+    say(f"Rolled back after {took}; since then all get {', '.join(since)}.")
+    say(next(line for line in stage.log().splitlines() if "is rolled back" in line).split("wasm log mulkko: ")[-1])
+    stage.behave("checkout-v2")
+
+
 def what_was_counted(stage):
     """The metrics, as an operator sees them."""
-    title(7, "What Prometheus sees")
+    title(8, "What Prometheus sees")
     for name, labels, value in sorted(stage.metrics(), key=lambda series: series[2], reverse=True):
         if name in ("requests", "flag_evaluations"):
             series = ", ".join(f'{label}="{it}"' for label, it in sorted(labels.items()) if label != "policy")
@@ -214,6 +240,7 @@ def tour():
         a_dark_launch(stage)
         a_blue_green_switch(stage)
         feature_flags(stage)
+        a_rollback(stage)
         what_was_counted(stage)
     print(f"\nThat was {time.monotonic() - started:.0f} s. `make run` keeps this set-up running for you to try.")
 
