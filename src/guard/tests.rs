@@ -366,6 +366,48 @@ fn a_verdict_lapses_with_the_guard_and_starts_afresh_with_the_next() {
 }
 
 #[test]
+fn of_several_variants_the_bad_one_alone_is_rolled_back() {
+    let document = r#"{"keys": {"user": {"from": [{"header": "x-user"}]}}, "rollouts": [{"name": "trio", "key": "user",
+        "default": "a", "variants": {"a": {}, "b": {}, "c": {}}, "guard": {"warmup": "0s", "alpha": 0.01},
+        "strategy": {"ab": {"split": [{"variant": "a", "percent": 40}, {"variant": "b", "percent": 30},
+                                      {"variant": "c", "percent": 30}]}}}]}"#;
+    let policy = Rc::new(Policy::parse(document.as_bytes(), &Clusters::default()).unwrap());
+    let guard = policy.rollouts[0].guard.as_ref().unwrap();
+    // Two variants, each by its errors and its latency.
+    assert!(close(guard.breach, 400_f64.ln()));
+    let memory = Memory::default();
+    let mut vm = Vm::new(&policy, &memory);
+    for second in 0..20 {
+        for key in second * 30..second * 30 + 10 {
+            vm.request(VariantId(0), key, 200);
+            vm.request(VariantId(1), key + 10_000, 200);
+            vm.request(VariantId(2), key + 20_000, if key % 3 == 0 { 503 } else { 200 });
+        }
+        vm.tick();
+    }
+    let rolled_back: Vec<_> = vm.guards.rolled_back().iter().collect();
+    assert_eq!(rolled_back, [(0, VariantId(2))]);
+    assert_eq!(vm.guards.rolled_back().header(&policy), "trio/c");
+}
+
+#[test]
+fn a_clock_that_jumps_neither_stops_a_guard_nor_makes_it_judge() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for (round, jump_ms) in (0..).zip([-86_400_000, 86_400_000, i64::MIN / 2, i64::MAX / 2, 0]) {
+        vm.request(STABLE, round, 200);
+        vm.request(CANARY, round + 100, 200);
+        vm.now_ms = vm.now_ms.saturating_add(jump_ms);
+        vm.tick();
+        assert!(!vm.is_rolled_back());
+    }
+    vm.now_ms = 1_800_000_000_000;
+    vm.tick();
+    vm.fail(1_000..1_030);
+    assert!(vm.is_rolled_back());
+}
+
+#[test]
 fn a_suspicion_is_told_with_the_figures_that_it_rests_on() {
     let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
     let mut vm = Vm::new(&policy, &memory);
