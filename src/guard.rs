@@ -64,6 +64,8 @@ pub struct Guards {
     watches: HashMap<RolloutId, Watch, BuildHasherDefault<FnvHasher>>,
     /// The rollouts whose watches have something to close or to tell: others cost a tick nothing.
     busy: VecDeque<RolloutId>,
+    /// Whether the policy is one for which nobody has looked yet whether it makes verdicts lapse.
+    is_replaced: bool,
     /// The verdicts as they were found last, and what they mean.
     found: Vec<u8>,
     verdicts: Verdicts,
@@ -82,6 +84,7 @@ impl Guards {
             policy,
             watches: HashMap::default(),
             busy: VecDeque::new(),
+            is_replaced: true,
             found: Vec::new(),
             verdicts: Verdicts::default(),
             rolled_back: Rc::default(),
@@ -112,8 +115,7 @@ impl Guards {
         }
         self.idle.clear();
         self.next = 0;
-        // What they mean now, and whether they have lapsed.
-        self.found.clear();
+        self.is_replaced = true;
         self.rolled_back = Rc::new(self.verdicts.under(&self.policy));
     }
 
@@ -188,6 +190,11 @@ impl Guards {
             let (Some(guard), Some(watch)) = (&rollout.guard, self.watches.get_mut(&id)) else { continue };
             watch.close(guard, rollout.schedule.at(now_ms), now_ms);
             for (variant, pending) in watch.pending() {
+                if self.rolled_back.has(id, variant) {
+                    // There is nothing left to find out.
+                    *pending = Batch::default();
+                    continue;
+                }
                 if let Some(change) = shared.tell(&self.policy, rollout, variant, pending) {
                     changes.extend(change);
                     *pending = Batch::default();
@@ -201,32 +208,41 @@ impl Guards {
                 break;
             }
         }
-        changes.extend(self.find_verdicts(process));
+        changes.extend(self.lapse(process));
+        self.find_verdicts(process);
         self.show_idle(now_ms, process, is_time_up);
         changes
     }
 
-    /// Finds the verdicts that others have given, and lets lapse those that the policy has made so.
-    pub fn find_verdicts(&mut self, process: &dyn Process) -> Vec<Change> {
+    /// Lets verdicts lapse that the policy has made so. Not where a policy has just come: a root context may be there
+    /// only to see whether a configuration is taken.
+    fn lapse(&mut self, process: &dyn Process) -> Vec<Change> {
         let shared = Shared { place: &self.place, process };
         let key = shared.verdicts_key();
-        let Some((mut bytes, _)) = process.read(&key) else { return Vec::new() };
-        if bytes == self.found {
+        if !self.is_replaced && process.read(&key).is_none_or(|(bytes, _)| bytes == self.found) {
             return Vec::new();
         }
+        self.is_replaced = false;
         let policy = &self.policy;
         let lapsed = shared.update(&key, |bytes| {
             let mut verdicts = Verdicts::read(bytes);
             let lapsed = verdicts.lapse(policy);
-            (!lapsed.is_empty()).then(|| (verdicts.bytes(), (verdicts.bytes(), lapsed)))
+            (!lapsed.is_empty()).then(|| (verdicts.bytes(), lapsed))
         });
-        let mut changes = Vec::new();
-        if let Some((left, lapsed)) = lapsed {
-            bytes = left;
-            for verdict in lapsed {
-                shared.forget(policy, &verdict);
-                changes.push(Change::Lapsed(verdict));
-            }
+        let lapsed = lapsed.unwrap_or_default().into_iter();
+        let forgotten = lapsed.map(|verdict| {
+            shared.forget(policy, &verdict);
+            Change::Lapsed(verdict)
+        });
+        forgotten.collect()
+    }
+
+    /// Finds the verdicts that others have given.
+    pub fn find_verdicts(&mut self, process: &dyn Process) {
+        let shared = Shared { place: &self.place, process };
+        let Some((bytes, _)) = process.read(&shared.verdicts_key()) else { return };
+        if bytes == self.found {
+            return;
         }
         self.verdicts = Verdicts::read(&bytes);
         self.found = bytes;
@@ -237,7 +253,6 @@ impl Guards {
             shared.show_rolled_back(&rollout.name, &variant.name, true);
         }
         self.rolled_back = Rc::new(rolled_back);
-        changes
     }
 
     /// The case against each variant of a rollout, as the process knows it.

@@ -46,7 +46,11 @@ impl Nature {
             match name {
                 b"upgrade" => nature.is_upgrade = true,
                 b":method" if value == b"CONNECT" => nature.is_upgrade = true,
-                b"content-type" if value.starts_with(b"application/grpc") => nature.is_grpc = true,
+                // What else begins so, as `application/grpc-web`, has its status in the body.
+                b"content-type" => {
+                    let rest = value.strip_prefix(b"application/grpc");
+                    nature.is_grpc |= rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]));
+                }
                 _ => {}
             }
         }
@@ -85,13 +89,18 @@ pub struct Failures {
 }
 
 impl Ended {
-    /// Whether it is an error; nothing where the client left before there was any outcome.
+    /// Whether it is an error; nothing for upgrades, and where the client left before there was any outcome.
     #[must_use]
     pub fn is_error(&self, failures: &Failures) -> Option<bool> {
+        if self.is_upgrade {
+            return None;
+        }
         let status = self.status.is_some_and(|status| {
             failures.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status))
         });
-        let grpc_status = self.grpc_status.is_some_and(|status| {
+        // Of a call that the client cancels the host makes one up.
+        let grpc_status = self.grpc_status.filter(|_| !self.has_client_left());
+        let grpc_status = grpc_status.is_some_and(|status| {
             1_u32.checked_shl(status.into()).is_some_and(|bit| failures.grpc_statuses & bit != 0)
         });
         let is_reset = failures.resets && self.flags & RESETS != 0;
@@ -99,7 +108,7 @@ impl Ended {
         if status || grpc_status || is_reset || is_timeout {
             return Some(true);
         }
-        (self.status.is_some() || !self.has_client_left()).then_some(false)
+        self.status.is_some().then_some(false)
     }
 
     /// Whether the response took longer than so many microseconds; nothing where it cannot be said, because one of the
@@ -157,6 +166,9 @@ mod tests {
             (ended(Some(200), DOWNSTREAM_CONNECTION_TERMINATION, None), Some(false)),
             (ended(None, DOWNSTREAM_CONNECTION_TERMINATION, None), None),
             (ended(None, DOWNSTREAM_REMOTE_RESET, None), None),
+            (ended(Some(200), DOWNSTREAM_REMOTE_RESET, Some(14)), Some(false)),
+            (ended(None, 0, None), None),
+            (Ended { is_upgrade: true, ..ended(Some(101), UPSTREAM_CONNECTION_TERMINATION, None) }, None),
         ] {
             assert_eq!(case.is_error(&failures()), expected, "{case:?}");
         }
@@ -190,7 +202,10 @@ mod tests {
         let of = |pairs: &[(&'static [u8], &'static [u8])]| Nature::of(&Headers::new(pairs.to_vec()));
         assert!(of(&[(b":method", b"CONNECT")]).is_upgrade);
         assert!(of(&[(b"upgrade", b"websocket")]).is_upgrade);
-        assert!(of(&[(b"content-type", b"application/grpc+proto")]).is_grpc);
+        for grpc in [&b"application/grpc"[..], b"application/grpc+proto", b"application/grpc;charset=utf-8"] {
+            assert!(of(&[(b"content-type", grpc)]).is_grpc);
+        }
+        assert!(!of(&[(b"content-type", b"application/grpc-web")]).is_grpc);
         assert_eq!(of(&[(b":method", b"GET"), (b"content-type", b"text/plain")]), Nature::default());
     }
 }

@@ -113,7 +113,8 @@ pub fn all(rollout: &Rollout) -> Vec<Series<'_>> {
     let Some(guard) = &rollout.guard else { return all };
     let names = |id| rollout.variant(id).map(|variant| &*variant.name);
     for variant in guard.compared.iter().filter_map(|id| names(*id)) {
-        all.extend(gauges(&rollout.name, variant));
+        // Before anything is judged the one would show as 0, which is the strongest evidence.
+        all.extend(gauges(&rollout.name, variant).filter(|gauge| gauge.metric != P));
         for (i, test) in tests(guard) {
             let counters = [Counter::Requests, Counter::BadRequests, Counter::Events];
             let counters = counters.into_iter().chain((0..BETS).map(Counter::Cost));

@@ -477,6 +477,54 @@ fn a_slow_canary_is_rolled_back_by_a_guard_that_compares_nothing_else() {
 }
 
 #[test]
+fn the_request_that_ends_the_warm_up_does_not_count() {
+    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for key in 0..19 {
+        vm.request(CANARY, key, 200);
+    }
+    vm.now_ms += 10_000;
+    vm.request(CANARY, 19, 503);
+    vm.tick();
+    assert_eq!(vm.guards.record(&policy.rollouts[0], &memory).case("canary"), None);
+    vm.request(CANARY, 20, 503);
+    vm.tick();
+    let record = vm.guards.record(&policy.rollouts[0], &memory);
+    assert_eq!(record.case("canary").unwrap().own[0], Tally { requests: 1, bad: 1 });
+}
+
+#[test]
+fn verdicts_that_no_policy_can_be_about_are_not_told() {
+    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let forged = r#"[{"rollout": "x\n[critical]", "seed": 0, "variant": "canary", "revision": 0}]"#;
+    memory.write("mulkko/1/default/verdicts", forged.as_bytes(), 0);
+    assert!(Vm::new(&policy, &memory).tick().is_empty());
+}
+
+#[test]
+fn as_many_verdicts_as_are_kept_are_read_again() {
+    let mut verdicts = Verdicts::default();
+    for i in 0..5_000 {
+        let name = |prefix: &str| format!("{prefix:a<58}{i:05}").into_boxed_str();
+        verdicts.add(Verdict { rollout: name("r"), seed: u64::MAX, variant: name("v"), revision: u64::MAX });
+    }
+    assert_eq!(Verdicts::read(&verdicts.bytes()), verdicts);
+    assert_ne!(verdicts, Verdicts::default());
+}
+
+#[test]
+fn a_policy_that_has_just_come_lets_nothing_lapse() {
+    let memory = Memory::default();
+    let guarded = policy(PROMPT, "shop");
+    Vm::new(&guarded, &memory).fail(0..20);
+    let unguarded = Rc::new(Policy::parse(b"{}", &Clusters::default()).unwrap());
+    let mut tried = Vm::new(&unguarded, &memory);
+    assert!(Vm::new(&guarded, &memory).is_rolled_back(), "a configuration may be refused yet");
+    tried.tick();
+    assert!(!Vm::new(&guarded, &memory).is_rolled_back());
+}
+
+#[test]
 fn what_others_write_to_shared_memory_does_no_harm() {
     let policy = policy(PROMPT, "shop");
     let rubbish: [&[u8]; 8] =

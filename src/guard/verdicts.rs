@@ -3,15 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::guard::terms::OnBreach;
-use crate::policy::{Policy, Rollout, RolloutId};
+use crate::policy::{Policy, Rollout, RolloutId, is_name};
 use crate::schedule::VariantId;
 
 /// The most bytes of verdicts that are read: anybody can write them.
 const MAX_BYTES: usize = 1 << 20;
 
+/// The most verdicts that are kept: they take less than that, with the longest names.
+const MOST: usize = 4_000;
+
 /// A variant that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// The rollout's name.
     pub rollout: Box<str>,
@@ -51,7 +54,10 @@ impl Verdicts {
         if bytes.len() > MAX_BYTES {
             return Verdicts::default();
         }
-        Verdicts(serde_json::from_slice(bytes).unwrap_or_default())
+        let mut verdicts: Vec<Verdict> = serde_json::from_slice(bytes).unwrap_or_default();
+        // What no policy can be about would lapse at once, and be told.
+        verdicts.retain(|it| is_name(&it.rollout) && is_name(&it.variant));
+        Verdicts(verdicts)
     }
 
     /// What lies in shared data.
@@ -60,9 +66,9 @@ impl Verdicts {
         serde_json::to_vec(&self.0).unwrap_or_default()
     }
 
-    /// Adds one; `false` where it is there.
+    /// Adds one; `false` where it is there, or there are too many to be read again.
     pub fn add(&mut self, verdict: Verdict) -> bool {
-        let is_new = !self.0.contains(&verdict);
+        let is_new = !self.0.contains(&verdict) && self.0.len() < MOST;
         if is_new {
             let Verdict { rollout, seed, variant, .. } = &verdict;
             self.0.retain(|it| (&it.rollout, it.seed, &it.variant) != (rollout, *seed, variant));

@@ -102,7 +102,7 @@ impl Watch {
     ) -> Watch {
         let arm = |variant: &VariantId| Arm {
             variant: *variant,
-            warmup: Warmup { is_over: is_known(*variant), ..Warmup::default() },
+            warmup: Warmup { is_over: guard.warmup_ms == 0 || is_known(*variant), ..Warmup::default() },
             window: Window { since_ms: now_ms, ..Window::default() },
             pending: Batch::default(),
         };
@@ -140,7 +140,9 @@ impl Watch {
             // A request without bucket is not split by key; there is none.
             let (Some(bucket), Some(copy)) = (seen.bucket, self.firsts.get_mut(test)) else { continue };
             if is_first(test, bucket, copy) {
-                self.keyed(test, seen, guard);
+                if is_warm {
+                    self.keyed(test, seen, guard);
+                }
             } else {
                 *outcome = Some(false);
             }
@@ -210,7 +212,7 @@ impl Watch {
 }
 
 impl Arm {
-    /// Whether its requests count by now. When they begin to, its first window is opened.
+    /// Whether this request of its counts. The one that ends the warm-up does not: that it is the variant's is no chance.
     fn is_warm(
         &mut self,
         guard: &Guard,
@@ -221,14 +223,16 @@ impl Arm {
         if self.warmup.is_over {
             return true;
         }
-        let first_ms = *self.warmup.first_ms.get_or_insert(now_ms);
+        // A clock that was set back must not make it longer.
+        let first_ms = self.warmup.first_ms.map_or(now_ms, |first_ms| first_ms.min(now_ms));
+        self.warmup.first_ms = Some(first_ms);
+        self.warmup.responses = self.warmup.responses.saturating_add(1);
         let has_lasted = now_ms.saturating_sub(first_ms) >= guard.warmup_ms;
-        if guard.warmup_ms == 0 || (has_lasted && self.warmup.responses >= WARMUP_RESPONSES) {
+        if has_lasted && self.warmup.responses >= WARMUP_RESPONSES {
             self.warmup.is_over = true;
             self.open(tallies, default, now_ms);
         }
-        self.warmup.responses = self.warmup.responses.saturating_add(1);
-        self.warmup.is_over
+        false
     }
 
     fn open(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, now_ms: i64) {

@@ -153,7 +153,7 @@ impl Shared {
         }
         self.defined.set(0);
         self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
-        self.with_guards(|guards, host| tell(guards.find_verdicts(host), &self.configuration.name));
+        self.with_guards(|guards, host| guards.find_verdicts(host));
     }
 
     fn with_guards<T>(&self, act: impl FnOnce(&mut Guards, &Host<'_>) -> T) -> Option<T> {
