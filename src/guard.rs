@@ -171,7 +171,9 @@ impl Guards {
             split: before.schedule.at(exposure.now_ms),
             ended,
         };
-        watch.count(&seen, guard, now_ms, |test, bucket, copy| shared.is_first(rollout, test, bucket, copy));
+        watch.count(&seen, guard, now_ms, |test, bucket, copy| {
+            shared.is_first(rollout, guard, test, bucket, copy)
+        });
     }
 
     /// Tells the process what was gathered, gives verdicts, and finds those of others; what has changed. Ends early
@@ -258,7 +260,8 @@ impl Guards {
     /// The case against each variant of a rollout, as the process knows it.
     #[must_use]
     pub fn record(&self, rollout: &Rollout, process: &dyn Process) -> Record {
-        Shared { place: &self.place, process }.record(rollout)
+        let shared = Shared { place: &self.place, process };
+        rollout.guard.as_ref().map(|guard| shared.record(rollout, guard)).unwrap_or_default()
     }
 
     /// How the guards of some rollouts stand, as a dictionary of RFC 9651: of each the variants that are compared.
@@ -271,7 +274,7 @@ impl Guards {
     ) -> String {
         let told = rollouts.filter_map(|id| {
             let rollout = self.policy.rollout(id)?;
-            let record = Shared { place: &self.place, process }.record(rollout);
+            let record = self.record(rollout, process);
             explain::rollout(id, rollout, &record, &self.rolled_back, now_ms)
         });
         told.collect::<Vec<_>>().join(", ")

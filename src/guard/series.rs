@@ -3,12 +3,11 @@
 use crate::guard::Process;
 use crate::guard::evidence::{BETS, ODDS};
 use crate::guard::record::{Batch, Case, State};
-use crate::guard::terms::{Guard, TESTS};
+use crate::guard::terms::Guard;
 use crate::policy::Rollout;
 
-/// How many series a variant has at most.
-pub const PLACES: usize = TESTS * PER_TEST + GAUGES.len();
-const PER_TEST: usize = 3 + BETS;
+/// How many series a variant has at most for one comparison, or beside all of them.
+pub const PLACES: usize = 3 + BETS;
 
 /// The names of a variant's gauges.
 const GAUGES: [&str; 6] = [
@@ -37,14 +36,14 @@ pub struct Series<'a> {
     pub odds: Option<f64>,
     /// What is shown.
     pub metric: &'static str,
-    /// Where it stands among the series of the variant, below [`PLACES`].
+    /// Where it stands among the series of the variant and the comparison, below [`PLACES`].
     pub place: usize,
     /// Whether it only ever grows.
     pub is_counter: bool,
 }
 
 /// A comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
     /// Of errors.
     Errors,
@@ -70,28 +69,25 @@ enum Counter {
     Cost(usize),
 }
 
-fn counter<'a>(rollout: &'a str, variant: &'a str, i: usize, test: Test, counter: Counter) -> Series<'a> {
-    let (within, metric, odds) = match counter {
+fn counter<'a>(rollout: &'a str, variant: &'a str, test: Test, counter: Counter) -> Series<'a> {
+    let (place, metric, odds) = match counter {
         Counter::Requests => (0, "guard_requests", None),
         Counter::BadRequests => (1, "guard_bad_requests", None),
         Counter::Events => (2, "guard_events", None),
         Counter::Cost(bet) => (3 + bet, "guard_cost_micronats", ODDS.get(bet).copied()),
     };
-    Series {
-        rollout,
-        variant,
-        test: Some(test),
-        odds,
-        metric,
-        place: i * PER_TEST + within,
-        is_counter: true,
-    }
+    Series { rollout, variant, test: Some(test), odds, metric, place, is_counter: true }
 }
 
 fn gauges<'a>(rollout: &'a str, variant: &'a str) -> impl Iterator<Item = Series<'a>> {
-    GAUGES.iter().enumerate().map(move |(i, metric)| {
-        let place = TESTS * PER_TEST + i;
-        Series { rollout, variant, test: None, odds: None, metric, place, is_counter: false }
+    GAUGES.iter().enumerate().map(move |(i, metric)| Series {
+        rollout,
+        variant,
+        test: None,
+        odds: None,
+        metric,
+        place: i,
+        is_counter: false,
     })
 }
 
@@ -115,16 +111,16 @@ pub fn all(rollout: &Rollout) -> Vec<Series<'_>> {
     for variant in guard.compared.iter().filter_map(|id| names(*id)) {
         // Before anything is judged the one would show as 0, which is the strongest evidence.
         all.extend(gauges(&rollout.name, variant).filter(|gauge| gauge.metric != P));
-        for (i, test) in tests(guard) {
+        for (_, test) in tests(guard) {
             let counters = [Counter::Requests, Counter::BadRequests, Counter::Events];
             let counters = counters.into_iter().chain((0..BETS).map(Counter::Cost));
-            all.extend(counters.map(|it| counter(&rollout.name, variant, i, test, it)));
+            all.extend(counters.map(|it| counter(&rollout.name, variant, test, it)));
         }
     }
     if let Some(default) = names(rollout.default) {
-        for (i, test) in tests(guard) {
+        for (_, test) in tests(guard) {
             let counters = [Counter::Requests, Counter::BadRequests];
-            all.extend(counters.map(|it| counter(&rollout.name, default, i, test, it)));
+            all.extend(counters.map(|it| counter(&rollout.name, default, test, it)));
         }
     }
     all
@@ -141,7 +137,7 @@ pub fn publish(
 ) {
     let default = rollout.variant(rollout.default).map_or("", |default| &*default.name);
     for (i, test) in tests(guard) {
-        let add = |variant, it, by| process.add(&counter(&rollout.name, variant, i, test, it), by);
+        let add = |variant, it, by| process.add(&counter(&rollout.name, variant, test, it), by);
         for (variant, tallies) in [(variant, &batch.own), (default, &batch.default)] {
             let tally = tallies.get(i).copied().unwrap_or_default();
             add(variant, Counter::Requests, tally.requests);

@@ -4,7 +4,7 @@ use crate::guard::ended::Failures;
 use crate::schedule::VariantId;
 
 /// The most variants that a guard compares with the default: what it keeps must stay small.
-pub const MAX_COMPARED: usize = 4;
+pub const MAX_COMPARED: usize = 3;
 /// The most quantiles at which it compares latencies.
 pub const MAX_QUANTILES: usize = 2;
 /// How many comparisons a guard makes at most: errors, and one for each quantile.
@@ -31,6 +31,8 @@ pub struct Guard {
     pub warmup_ms: i64,
     /// What a breach leads to.
     pub on_breach: OnBreach,
+    /// What is asked, hashed: evidence for the answer to another question says nothing.
+    pub terms: u64,
 }
 
 /// What counts once.

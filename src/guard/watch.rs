@@ -24,8 +24,8 @@ pub struct Watch {
     /// Whether the next tick will look at it.
     pub is_queued: bool,
     default: VariantId,
-    /// By variant, and by comparison.
-    tallies: Box<[[Tally; TESTS]]>,
+    /// What the default has had, by comparison.
+    tallies: [Tally; TESTS],
     /// Those that are compared with the default.
     arms: Box<[Arm]>,
     slowness: Slowness,
@@ -37,6 +37,8 @@ pub struct Watch {
 #[derive(Debug)]
 struct Arm {
     variant: VariantId,
+    /// What it has had, by comparison.
+    tallies: [Tally; TESTS],
     warmup: Warmup,
     window: Window,
     /// What is to be told.
@@ -91,17 +93,16 @@ pub struct Seen<'s> {
 }
 
 impl Watch {
-    /// Nothing was seen of a rollout with so many variants, except that variants for which `is_known` holds have had
-    /// requests before.
+    /// Nothing was seen of a rollout, except that variants for which `is_known` holds have had requests before.
     pub fn new(
         guard: &Guard,
         default: VariantId,
-        variants: usize,
         now_ms: i64,
         is_known: impl Fn(VariantId) -> bool,
     ) -> Watch {
         let arm = |variant: &VariantId| Arm {
             variant: *variant,
+            tallies: Default::default(),
             warmup: Warmup { is_over: guard.warmup_ms == 0 || is_known(*variant), ..Warmup::default() },
             window: Window { since_ms: now_ms, ..Window::default() },
             pending: Batch::default(),
@@ -109,7 +110,7 @@ impl Watch {
         Watch {
             is_queued: false,
             default,
-            tallies: vec![[Tally::default(); TESTS]; variants].into(),
+            tallies: Default::default(),
             arms: guard.compared.iter().map(arm).collect(),
             slowness: Slowness::default(),
             firsts: Default::default(),
@@ -131,7 +132,7 @@ impl Watch {
             self.slowness.histogram.record(us);
         }
         let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
-        let is_warm = own.is_none_or(|arm| arm.is_warm(guard, &self.tallies, self.default, now_ms));
+        let is_warm = own.is_none_or(|arm| arm.is_warm(guard, &self.tallies, now_ms));
         let mut outcomes = self.outcomes(&seen.ended, guard);
         for (test, outcome) in outcomes.iter_mut().enumerate() {
             if *outcome != Some(true) || guard.unit == Unit::Request {
@@ -151,7 +152,12 @@ impl Watch {
         if !is_warm {
             return;
         }
-        let Some(tallies) = self.tallies.get_mut(usize::from(seen.variant.0)) else { return };
+        let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
+        let tallies = match own {
+            Some(arm) => &mut arm.tallies,
+            None if seen.variant == self.default => &mut self.tallies,
+            None => return,
+        };
         for (tally, outcome) in tallies.iter_mut().zip(outcomes) {
             if let Some(is_bad) = outcome {
                 tally.count(is_bad);
@@ -186,7 +192,7 @@ impl Watch {
     pub fn close(&mut self, guard: &Guard, split: Split<'_>, now_ms: i64) {
         let mut has_closed = false;
         for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
-            has_closed |= arm.close(&self.tallies, self.default, guard, now_ms);
+            has_closed |= arm.close(&self.tallies, guard, now_ms);
         }
         if has_closed && let Some(latency) = &guard.latency {
             let width = guard.compared.iter().map(|variant| split.width(*variant)).sum();
@@ -198,7 +204,7 @@ impl Watch {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.arms.iter().any(|arm| {
-            let (own, other) = arm.gathered(&self.tallies, self.default);
+            let (own, other) = arm.gathered(&self.tallies);
             let has_requests = |tallies: &[Tally; TESTS]| tallies.iter().any(|it| it.requests > 0);
             !arm.pending.is_empty() || (arm.warmup.is_over && (has_requests(&own) || has_requests(&other)))
         })
@@ -213,13 +219,7 @@ impl Watch {
 
 impl Arm {
     /// Whether this request of its counts. The one that ends the warm-up does not: that it is the variant's is no chance.
-    fn is_warm(
-        &mut self,
-        guard: &Guard,
-        tallies: &[[Tally; TESTS]],
-        default: VariantId,
-        now_ms: i64,
-    ) -> bool {
+    fn is_warm(&mut self, guard: &Guard, default: &[Tally; TESTS], now_ms: i64) -> bool {
         if self.warmup.is_over {
             return true;
         }
@@ -230,37 +230,34 @@ impl Arm {
         let has_lasted = now_ms.saturating_sub(first_ms) >= guard.warmup_ms;
         if has_lasted && self.warmup.responses >= WARMUP_RESPONSES {
             self.warmup.is_over = true;
-            self.open(tallies, default, now_ms);
+            self.open(default, now_ms);
         }
         false
     }
 
-    fn open(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, now_ms: i64) {
-        let of = |variant: VariantId| tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
-        self.window =
-            Window { since_ms: now_ms, own: of(self.variant), default: of(default), ..Window::default() };
+    fn open(&mut self, default: &[Tally; TESTS], now_ms: i64) {
+        self.window = Window { since_ms: now_ms, own: self.tallies, default: *default, ..Window::default() };
     }
 
     /// What the variant and the default have had since the window was opened.
-    fn gathered(&self, tallies: &[[Tally; TESTS]], default: VariantId) -> ([Tally; TESTS], [Tally; TESTS]) {
-        let since = |variant: VariantId, then: [Tally; TESTS]| {
-            let mut now = tallies.get(usize::from(variant.0)).copied().unwrap_or_default();
+    fn gathered(&self, default: &[Tally; TESTS]) -> ([Tally; TESTS], [Tally; TESTS]) {
+        let since = |mut now: [Tally; TESTS], then: [Tally; TESTS]| {
             now.iter_mut().zip(then).for_each(|(now, then)| *now = now.since(then));
             now
         };
-        (since(self.variant, self.window.own), since(default, self.window.default))
+        (since(self.tallies, self.window.own), since(*default, self.window.default))
     }
 
     /// Closes the window, if it is full or old; whether it was.
-    fn close(&mut self, tallies: &[[Tally; TESTS]], default: VariantId, guard: &Guard, now_ms: i64) -> bool {
-        let (own, other) = self.gathered(tallies, default);
+    fn close(&mut self, default: &[Tally; TESTS], guard: &Guard, now_ms: i64) -> bool {
+        let (own, other) = self.gathered(default);
         let age_ms = now_ms.saturating_sub(self.window.since_ms);
         let Some(mut batch) = Batch::of_window(&own, &other, age_ms, guard) else { return false };
         for (sums, keyed) in batch.sums.iter_mut().zip(&self.window.keyed) {
             sums.merge(keyed);
         }
         self.pending.merge(&batch);
-        self.open(tallies, default, now_ms);
+        self.open(default, now_ms);
         true
     }
 }

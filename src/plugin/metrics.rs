@@ -13,7 +13,7 @@ thread_local! {
     /// Every metric that this VM has defined: the host makes a new id for each definition, so a name is defined once.
     static IDS: RefCell<HashMap<String, u32>> = RefCell::new(HashMap::new());
     /// The same for the series of guarded variants, of which there are many: by hash, and by their places.
-    static GUARDS: RefCell<HashMap<u64, Box<[Option<u32>; PLACES]>>> = RefCell::new(HashMap::new());
+    static GUARDS: RefCell<HashMap<u64, [u32; PLACES]>> = RefCell::new(HashMap::new());
     /// What is hashed with: keys that nobody knows, so that nobody can make two variants share their series.
     static HASHER: RandomState = RandomState::new();
 }
@@ -44,20 +44,21 @@ impl Metrics {
 
     /// The id of a series of a guarded variant.
     pub fn guard(&self, series: &Series<'_>) -> Option<u32> {
-        let Series { rollout, variant, place, .. } = *series;
-        let group = HASHER.with(|hasher| hasher.hash_one((&self.prefix, rollout, variant)));
-        let known =
-            GUARDS.with_borrow(|guards| guards.get(&group).and_then(|ids| ids.get(place).copied()?));
-        known.or_else(|| {
+        /// What stands for an id that there is not yet.
+        const NONE: u32 = u32::MAX;
+        let Series { rollout, variant, test, place, .. } = *series;
+        let group = HASHER.with(|hasher| hasher.hash_one((&self.prefix, rollout, variant, test)));
+        let known = GUARDS.with_borrow(|guards| guards.get(&group).and_then(|ids| ids.get(place).copied()));
+        known.filter(|id| *id != NONE).or_else(|| {
             let mut labels = [label("rollout", rollout), label("variant", variant)].concat();
             labels.extend(series.test.map(|test| label("test", &test.to_string())));
             labels.extend(series.odds.map(|odds| label("odds", &odds.to_string())));
             let kind = if series.is_counter { MetricType::Counter } else { MetricType::Gauge };
             let id = host::define_metric(kind, &[&self.prefix, &*labels, series.metric].concat()).ok()?;
             GUARDS.with_borrow_mut(|guards| {
-                let ids = guards.entry(group).or_insert_with(|| Box::new([None; PLACES]));
+                let ids = guards.entry(group).or_insert([NONE; PLACES]);
                 if let Some(place) = ids.get_mut(place) {
-                    *place = Some(id);
+                    *place = id;
                 }
             });
             Some(id)
