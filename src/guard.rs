@@ -171,9 +171,7 @@ impl Guards {
             split: before.schedule.at(exposure.now_ms),
             ended,
         };
-        watch.count(&seen, guard, now_ms, |test, bucket, copy| {
-            shared.is_first(rollout, guard, test, bucket, copy)
-        });
+        watch.count(&seen, guard, now_ms, |test, bucket, copy| shared.is_first(rollout, test, bucket, copy));
     }
 
     /// Tells the process what was gathered, gives verdicts, and finds those of others; what has changed. Ends early
@@ -260,8 +258,7 @@ impl Guards {
     /// The case against each variant of a rollout, as the process knows it.
     #[must_use]
     pub fn record(&self, rollout: &Rollout, process: &dyn Process) -> Record {
-        let shared = Shared { place: &self.place, process };
-        rollout.guard.as_ref().map(|guard| shared.record(rollout, guard)).unwrap_or_default()
+        Shared { place: &self.place, process }.record(rollout)
     }
 
     /// How the guards of some rollouts stand, as a dictionary of RFC 9651: of each the variants that are compared.

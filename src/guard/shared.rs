@@ -59,25 +59,25 @@ impl Shared<'_> {
         format!("{}verdicts", self.place)
     }
 
-    /// Where the record of a rollout lies. Another seed and other terms have another one: for as long as an old listener
-    /// drains, both are written.
-    pub fn record_key(&self, rollout: &str, seed: Seed, terms: u64) -> String {
-        format!("{}guard/{rollout}/{:016x}/{terms:016x}/evidence", self.place, seed.0)
+    /// Where the record of a rollout lies. Another seed has another one: for as long as an old listener drains,
+    /// both are written.
+    pub fn record_key(&self, rollout: &str, seed: Seed) -> String {
+        format!("{}guard/{rollout}/{:016x}/evidence", self.place, seed.0)
     }
 
-    fn firsts_key(&self, rollout: &str, seed: Seed, terms: u64, test: usize) -> String {
-        format!("{}guard/{rollout}/{:016x}/{terms:016x}/keys-{test}", self.place, seed.0)
+    fn firsts_key(&self, rollout: &str, seed: Seed, test: usize) -> String {
+        format!("{}guard/{rollout}/{:016x}/keys-{test}", self.place, seed.0)
     }
 
     /// The record of a rollout.
-    pub fn record(&self, rollout: &Rollout, guard: &Guard) -> Record {
-        let found = self.process.read(&self.record_key(&rollout.name, rollout.seed, guard.terms));
+    pub fn record(&self, rollout: &Rollout) -> Record {
+        let found = self.process.read(&self.record_key(&rollout.name, rollout.seed));
         found.map(|(bytes, _)| Record::read(rollout.seed, &bytes)).unwrap_or_default()
     }
 
     /// A new watch over a rollout. Of what the process has judged before, warm-up is over.
     pub fn watch(&self, rollout: &Rollout, guard: &Guard, now_ms: i64) -> Watch {
-        let record = self.record(rollout, guard);
+        let record = self.record(rollout);
         let is_known =
             |variant| rollout.variant(variant).is_some_and(|variant| record.case(&variant.name).is_some());
         Watch::new(guard, rollout.default, now_ms, is_known)
@@ -87,7 +87,6 @@ impl Shared<'_> {
     pub fn is_first(
         &self,
         rollout: &Rollout,
-        guard: &Guard,
         test: usize,
         bucket: Bucket,
         copy: &mut Option<Firsts>,
@@ -95,17 +94,16 @@ impl Shared<'_> {
         if copy.as_ref().is_some_and(|copy| copy.has(bucket)) {
             return false;
         }
-        let is_first =
-            self.update(&self.firsts_key(&rollout.name, rollout.seed, guard.terms, test), |bytes| {
-                let mut firsts = Firsts::read(rollout.seed, bytes);
-                let is_first = !firsts.has(bucket);
-                if is_first {
-                    firsts.note(bucket);
-                }
-                let written = firsts.bytes();
-                *copy = Some(firsts);
-                is_first.then_some((written, ()))
-            });
+        let is_first = self.update(&self.firsts_key(&rollout.name, rollout.seed, test), |bytes| {
+            let mut firsts = Firsts::read(rollout.seed, bytes);
+            let is_first = !firsts.has(bucket);
+            if is_first {
+                firsts.note(bucket);
+            }
+            let written = firsts.bytes();
+            *copy = Some(firsts);
+            is_first.then_some((written, ()))
+        });
         is_first.is_some()
     }
 
@@ -119,18 +117,17 @@ impl Shared<'_> {
     ) -> Option<Option<Change>> {
         let guard = rollout.guard.as_ref()?;
         let variant = &*rollout.variant(variant)?.name;
-        let (before, case) =
-            self.update(&self.record_key(&rollout.name, rollout.seed, guard.terms), |bytes| {
-                let mut record = Record::read(rollout.seed, bytes);
-                let case = record.case_mut(variant);
-                let before = case.state;
-                case.take(batch, guard);
-                let case = *case;
-                Some((record.bytes(rollout.seed), (before, case)))
-            })?;
+        let (before, case) = self.update(&self.record_key(&rollout.name, rollout.seed), |bytes| {
+            let mut record = Record::read(rollout.seed, bytes);
+            let case = record.case_mut(variant);
+            let before = case.state;
+            case.take(batch, guard);
+            let case = *case;
+            Some((record.bytes(rollout.seed), (before, case)))
+        })?;
         series::publish(rollout, variant, batch, &case, guard, self.process);
         if case.state == State::Breached && guard.on_breach == OnBreach::Rollback {
-            self.give(policy, rollout, guard, variant);
+            self.give(policy, rollout, variant);
         }
         Some((before != case.state).then(|| Change::State {
             rollout: rollout.name.clone(),
@@ -143,11 +140,10 @@ impl Shared<'_> {
     }
 
     /// Gives the verdict on a variant.
-    fn give(&self, policy: &Policy, rollout: &Rollout, guard: &Guard, variant: &str) {
+    fn give(&self, policy: &Policy, rollout: &Rollout, variant: &str) {
         let verdict = Verdict {
             rollout: rollout.name.clone(),
             seed: rollout.seed.0,
-            terms: guard.terms,
             variant: variant.into(),
             revision: policy.revision,
         };
@@ -173,7 +169,7 @@ impl Shared<'_> {
         }
         series::clear(&verdict.rollout, &verdict.variant, self.process);
         let seed = Seed(verdict.seed);
-        self.update(&self.record_key(&verdict.rollout, seed, verdict.terms), |bytes| {
+        self.update(&self.record_key(&verdict.rollout, seed), |bytes| {
             let mut record = Record::read(seed, bytes);
             record.case(&verdict.variant)?;
             record.drop_case(&verdict.variant);
@@ -185,7 +181,7 @@ impl Shared<'_> {
             return;
         }
         for test in 0..TESTS {
-            self.update(&self.firsts_key(&verdict.rollout, seed, verdict.terms, test), |bytes| {
+            self.update(&self.firsts_key(&verdict.rollout, seed, test), |bytes| {
                 (!bytes.is_empty()).then(|| (Firsts::new(seed).bytes(), ()))
             });
         }

@@ -31,8 +31,6 @@ pub struct Guard {
     pub warmup_ms: i64,
     /// What a breach leads to.
     pub on_breach: OnBreach,
-    /// What is asked, hashed: evidence for the answer to another question says nothing.
-    pub terms: u64,
 }
 
 /// What counts once.

@@ -494,25 +494,9 @@ fn the_request_that_ends_the_warm_up_does_not_count() {
 }
 
 #[test]
-fn evidence_for_other_terms_does_not_count() {
-    let memory = Memory::default();
-    let strict = policy(r#"{"warmup": "0s", "errors": {}, "onBreach": "report"}"#, "shop");
-    Vm::new(&strict, &memory).fail(0..20);
-    let lenient = policy(r#"{"warmup": "0s", "errors": {"floor": 0.5}, "margin": 50}"#, "shop");
-    let mut vm = Vm::new(&lenient, &memory);
-    vm.fail(100..101);
-    assert!(!vm.is_rolled_back());
-    let same = policy(r#"{"warmup": "0s", "errors": {}, "window": "500ms"}"#, "shop");
-    let mut vm = Vm::new(&same, &memory);
-    vm.fail(200..201);
-    assert!(vm.is_rolled_back(), "what was reported is what is acted on now");
-}
-
-#[test]
 fn verdicts_that_no_policy_can_be_about_are_not_told() {
     let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
-    let forged =
-        r#"[{"rollout": "x\n[critical]", "seed": 0, "terms": 0, "variant": "canary", "revision": 0}]"#;
+    let forged = r#"[{"rollout": "x\n[critical]", "seed": 0, "variant": "canary", "revision": 0}]"#;
     memory.write("mulkko/1/default/verdicts", forged.as_bytes(), 0);
     assert!(Vm::new(&policy, &memory).tick().is_empty());
 }
@@ -522,13 +506,7 @@ fn as_many_verdicts_as_are_kept_are_read_again() {
     let mut verdicts = Verdicts::default();
     for i in 0..5_000 {
         let name = |prefix: &str| format!("{prefix:a<58}{i:05}").into_boxed_str();
-        verdicts.add(Verdict {
-            rollout: name("r"),
-            seed: u64::MAX,
-            terms: u64::MAX,
-            variant: name("v"),
-            revision: u64::MAX,
-        });
+        verdicts.add(Verdict { rollout: name("r"), seed: u64::MAX, variant: name("v"), revision: u64::MAX });
     }
     assert_eq!(Verdicts::read(&verdicts.bytes()), verdicts);
     assert_ne!(verdicts, Verdicts::default());
@@ -553,11 +531,11 @@ fn what_others_write_to_shared_memory_does_no_harm() {
         [b"", b"\0", b"null", b"[]", &[0xff; 8], &[0xff; 4_096], b"[{\"rollout\":\"shop\"}]", &[0; 1_033]];
     for bytes in rubbish {
         let memory = Memory::default();
-        let (seed, terms) = (policy.rollouts[0].seed.0, policy.rollouts[0].guard.as_ref().unwrap().terms);
+        let seed = policy.rollouts[0].seed.0;
         for key in [
             "verdicts",
-            &format!("guard/shop/{seed:016x}/{terms:016x}/evidence"),
-            &format!("guard/shop/{seed:016x}/{terms:016x}/keys-0"),
+            &format!("guard/shop/{seed:016x}/evidence"),
+            &format!("guard/shop/{seed:016x}/keys-0"),
         ] {
             memory.write(&format!("mulkko/1/default/{key}"), bytes, 0);
         }
@@ -574,11 +552,7 @@ fn a_record_reads_back_and_nothing_in_it_is_no_number() {
     let mut vm = Vm::new(&policy, &memory);
     vm.fail(0..5);
     let rollout = &policy.rollouts[0];
-    let key = Shared { place: "mulkko/1/default/", process: &memory }.record_key(
-        "shop",
-        rollout.seed,
-        rollout.guard.as_ref().unwrap().terms,
-    );
+    let key = Shared { place: "mulkko/1/default/", process: &memory }.record_key("shop", rollout.seed);
     let bytes = memory.read(&key).unwrap().0;
     let record = Record::read(rollout.seed, &bytes);
     assert_eq!(record.bytes(rollout.seed), bytes);

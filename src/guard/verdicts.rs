@@ -20,8 +20,6 @@ pub struct Verdict {
     pub rollout: Box<str>,
     /// The hash of its seed.
     pub seed: u64,
-    /// What was asked, hashed.
-    pub terms: u64,
     /// The variant's name.
     pub variant: Box<str>,
     /// The revision of the policy under which that was said.
