@@ -171,7 +171,9 @@ impl Guards {
             split: before.schedule.at(exposure.now_ms),
             ended,
         };
-        watch.count(&seen, guard, now_ms, |test, bucket, copy| shared.is_first(rollout, test, bucket, copy));
+        watch.count(&seen, guard, now_ms, |test, bucket, copy| {
+            shared.is_first(rollout, guard, test, bucket, copy)
+        });
     }
 
     /// Tells the process what was gathered, gives verdicts, and finds those of others; what has changed. Ends early

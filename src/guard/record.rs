@@ -13,7 +13,7 @@ use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum};
 use crate::guard::terms::{Guard, TESTS};
 
 /// How many words of eight bytes the evidence against one variant takes.
-const WORDS: usize = 2 + EVIDENCES * (BETS + 3) + 4 * TESTS;
+const WORDS: usize = 3 + EVIDENCES * (BETS + 3) + 4 * TESTS;
 /// Each comparison's evidence, and that against the floor.
 const EVIDENCES: usize = TESTS + 1;
 /// The most records that are read: of all variants that a rollout may have.
@@ -116,6 +116,8 @@ impl Batch {
 pub struct Case {
     /// How far it has come. A breach stays.
     pub state: State,
+    /// The guard's terms under which it was brought.
+    terms: u64,
     /// For each comparison with the default, the evidence.
     tests: [Evidence; TESTS],
     /// The evidence that there are more errors than are tolerated.
@@ -247,8 +249,8 @@ impl Record {
         self.cases.iter().find(|(it, _)| *it == variant).map(|(_, case)| case)
     }
 
-    /// The case against a variant, opened now if there is none.
-    pub fn case_mut(&mut self, variant: &str) -> &mut Case {
+    /// The case against a variant, opened now if there is none, or none under these terms.
+    pub fn case_mut(&mut self, variant: &str, terms: u64) -> &mut Case {
         let variant = hashed(variant);
         let at = self.cases.iter().position(|(it, _)| *it == variant);
         let at = at.unwrap_or_else(|| {
@@ -256,7 +258,11 @@ impl Record {
             self.cases.len() - 1
         });
         #[expect(clippy::indexing_slicing, reason = "it was found, or pushed")]
-        &mut self.cases[at].1
+        let case = &mut self.cases[at].1;
+        if case.terms != terms {
+            *case = Case { terms, ..Case::default() };
+        }
+        case
     }
 
     /// Drops the case against a variant.
@@ -282,7 +288,7 @@ fn read_case(words: &[[u8; 8]; WORDS]) -> Option<(u64, Case)> {
         2 => State::Breached,
         _ => return None,
     };
-    let mut case = Case { state, ..Case::default() };
+    let mut case = Case { state, terms: integer()?, ..Case::default() };
     for evidence in case.tests.iter_mut().chain([&mut case.floor]) {
         // Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
         let mut number =
@@ -307,6 +313,7 @@ fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
         State::Hold => 1,
         State::Breached => 2,
     });
+    integer(case.terms);
     for evidence in case.tests.iter().chain([&case.floor]) {
         let numbers = evidence.bets.iter().chain([&evidence.log_e, &evidence.highest]);
         numbers.for_each(|number| integer(number.to_bits()));

@@ -87,6 +87,7 @@ impl Shared<'_> {
     pub fn is_first(
         &self,
         rollout: &Rollout,
+        guard: &Guard,
         test: usize,
         bucket: Bucket,
         copy: &mut Option<Firsts>,
@@ -95,7 +96,7 @@ impl Shared<'_> {
             return false;
         }
         let is_first = self.update(&self.firsts_key(&rollout.name, rollout.seed, test), |bytes| {
-            let mut firsts = Firsts::read(rollout.seed, bytes);
+            let mut firsts = Firsts::read(guard.asked(rollout.seed), bytes);
             let is_first = !firsts.has(bucket);
             if is_first {
                 firsts.note(bucket);
@@ -119,7 +120,7 @@ impl Shared<'_> {
         let variant = &*rollout.variant(variant)?.name;
         let (before, case) = self.update(&self.record_key(&rollout.name, rollout.seed), |bytes| {
             let mut record = Record::read(rollout.seed, bytes);
-            let case = record.case_mut(variant);
+            let case = record.case_mut(variant, guard.terms);
             let before = case.state;
             case.take(batch, guard);
             let case = *case;

@@ -1,5 +1,6 @@
 //! What a policy's guard says, compiled.
 
+use crate::bucket::Seed;
 use crate::guard::ended::Failures;
 use crate::schedule::VariantId;
 
@@ -31,6 +32,8 @@ pub struct Guard {
     pub warmup_ms: i64,
     /// What a breach leads to.
     pub on_breach: OnBreach,
+    /// What is asked, hashed: evidence for the answer to another question says nothing.
+    pub terms: u64,
 }
 
 /// What counts once.
@@ -79,6 +82,12 @@ pub struct Latency {
 }
 
 impl Guard {
+    /// Tells this guard's question about a rollout with that seed from others.
+    #[must_use]
+    pub fn asked(&self, seed: Seed) -> Seed {
+        Seed(seed.0 ^ self.terms)
+    }
+
     /// Whether anything is compared with the default.
     #[must_use]
     pub fn is_relative(&self) -> bool {

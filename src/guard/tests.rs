@@ -494,6 +494,23 @@ fn the_request_that_ends_the_warm_up_does_not_count() {
 }
 
 #[test]
+fn evidence_for_other_terms_does_not_count() {
+    let memory = Memory::default();
+    let strict = policy(r#"{"warmup": "0s", "errors": {}, "onBreach": "report"}"#, "shop");
+    Vm::new(&strict, &memory).fail(0..20);
+    let same = policy(r#"{"warmup": "0s", "errors": {}, "window": "500ms"}"#, "shop");
+    let mut vm = Vm::new(&same, &memory);
+    vm.fail(200..201);
+    assert!(vm.is_rolled_back(), "what was reported is acted on now");
+    let memory = Memory::default();
+    Vm::new(&strict, &memory).fail(0..20);
+    let lenient = policy(r#"{"warmup": "0s", "errors": {"floor": 0.5}, "margin": 50}"#, "shop");
+    let mut vm = Vm::new(&lenient, &memory);
+    vm.fail(100..101);
+    assert!(!vm.is_rolled_back());
+}
+
+#[test]
 fn verdicts_that_no_policy_can_be_about_are_not_told() {
     let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
     let forged = r#"[{"rollout": "x\n[critical]", "seed": 0, "variant": "canary", "revision": 0}]"#;

@@ -1,5 +1,9 @@
 //! Compiles guards.
 
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
+
 use crate::finding::{Findings, Path, Problem};
 use crate::guard::{Errors, Failures, Guard, Latency, MAX_COMPARED, MAX_QUANTILES, OnBreach, Unit};
 use crate::moment::Duration;
@@ -32,6 +36,8 @@ pub struct Guarded<'a> {
     pub schedule: &'a Schedule,
     /// What it hashes.
     pub key: TargetingKey,
+    /// What that is called.
+    pub key_name: Option<&'a str>,
     /// Its default.
     pub default: VariantId,
 }
@@ -86,12 +92,15 @@ pub fn compile(
         TargetingKey::Key(key) if key != KeyId::REQUEST && is_relative => Unit::Key,
         _ => Unit::Request,
     };
+    let mut terms = FnvHasher::default();
+    terms.write(format!("{margin} {:?} {errors:?} {latency:?}", rollout.key_name).as_bytes());
     Some(Guard {
         // Each comparison has an equal part of the probability of being wrong.
         breach: (f64::from(u32::try_from(comparisons.max(1)).ok()?) / alpha).ln(),
         compared,
         margin,
         unit,
+        terms: terms.finish(),
         errors,
         latency,
         window_ms,
