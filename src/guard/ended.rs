@@ -3,11 +3,18 @@
 use crate::headers::Headers;
 
 /// Bits of Envoy's response flags.
+const NO_HEALTHY_UPSTREAM: u64 = 1 << 1;
 const UPSTREAM_TIMEOUT: u64 = 1 << 2;
 const LOCAL_RESET: u64 = 1 << 3;
 const UPSTREAM_REMOTE_RESET: u64 = 1 << 4;
 const UPSTREAM_CONNECTION_FAILURE: u64 = 1 << 5;
 const UPSTREAM_CONNECTION_TERMINATION: u64 = 1 << 6;
+const UPSTREAM_OVERFLOW: u64 = 1 << 7;
+const NO_ROUTE: u64 = 1 << 8;
+const FAULT_INJECTED: u64 = 1 << 10;
+const RATE_LIMITED: u64 = 1 << 11;
+const UNAUTHORIZED: u64 = 1 << 12;
+const NO_CLUSTER: u64 = 1 << 24;
 const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 1 << 14;
 const STREAM_IDLE_TIMEOUT: u64 = 1 << 16;
 const DOWNSTREAM_PROTOCOL_ERROR: u64 = 1 << 18;
@@ -24,6 +31,14 @@ const RESETS: u64 = LOCAL_RESET
     | UPSTREAM_PROTOCOL_ERROR;
 /// The upstream took too long.
 const TIMEOUTS: u64 = UPSTREAM_TIMEOUT | STREAM_IDLE_TIMEOUT | UPSTREAM_MAX_DURATION | DURATION_TIMEOUT;
+/// Envoy answered, without asking the upstream.
+const UNASKED: u64 = NO_HEALTHY_UPSTREAM
+    | UPSTREAM_OVERFLOW
+    | NO_ROUTE
+    | FAULT_INJECTED
+    | RATE_LIMITED
+    | UNAUTHORIZED
+    | NO_CLUSTER;
 /// The client broke off.
 const CLIENT_LEFT: u64 =
     DOWNSTREAM_CONNECTION_TERMINATION | DOWNSTREAM_PROTOCOL_ERROR | DOWNSTREAM_REMOTE_RESET;
@@ -124,15 +139,19 @@ impl Ended {
         }
         match self.latency_us() {
             Some(us) => Some(us > than_us),
+            None if self.flags & UNASKED != 0 => None,
             None => (self.total_us > than_us).then_some(true),
         }
     }
 
-    /// How long the response headers took, in microseconds, where that says how fast the upstream is: what stands for a
-    /// connection that was refused or broken off does not.
+    /// How long the response headers took, in microseconds, where that says how fast the upstream is: what Envoy answers
+    /// itself does not.
     #[must_use]
     pub fn latency_us(&self) -> Option<u64> {
-        self.headers_us.filter(|_| !self.is_upgrade && self.flags & (RESETS | UPSTREAM_TIMEOUT) == 0)
+        // So it answers for a connection that was refused or broken off. Had the response begun, its status would stand.
+        let stands_for_reset = self.flags & RESETS != 0 && matches!(self.status, Some(502 | 503));
+        let is_own = self.flags & (UNASKED | UPSTREAM_TIMEOUT) != 0 || stands_for_reset;
+        self.headers_us.filter(|_| !self.is_upgrade && !is_own)
     }
 
     fn has_client_left(&self) -> bool {
@@ -189,7 +208,17 @@ mod tests {
             (left(1_000), None),
             (left(1_001), Some(true)),
             (Ended { flags: UPSTREAM_TIMEOUT, total_us: 500, ..Ended::default() }, Some(true)),
-            (Ended { flags: UPSTREAM_CONNECTION_FAILURE, total_us: 500, ..answered(400) }, None),
+            (
+                Ended {
+                    status: Some(503),
+                    flags: UPSTREAM_CONNECTION_FAILURE,
+                    total_us: 500,
+                    ..answered(400)
+                },
+                None,
+            ),
+            (Ended { status: Some(503), flags: UPSTREAM_OVERFLOW, ..answered(100) }, None),
+            (Ended { status: Some(200), flags: UPSTREAM_PROTOCOL_ERROR, ..answered(400) }, Some(false)),
             (Ended { flags: UPSTREAM_REMOTE_RESET, total_us: 5_000, ..Ended::default() }, Some(true)),
             (Ended { flags: DOWNSTREAM_REMOTE_RESET, ..answered(400) }, Some(false)),
         ] {
