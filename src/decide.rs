@@ -282,8 +282,10 @@ impl Deciding<'_, '_> {
             Reason::Static => !guard.is_relative() && guard.compared.contains(&variant),
             _ => false,
         };
-        let now_ms = if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() };
-        counts.then_some(Exposure { rollout: id, variant, bucket, now_ms })
+        counts.then(|| {
+            let now_ms = if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() };
+            Exposure { rollout: id, variant, bucket, now_ms }
+        })
     }
 
     /// The steps of a decision after its passes, in the order in which they are taken.

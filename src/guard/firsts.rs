@@ -1,7 +1,8 @@
 //! Which targeting keys have had a bad event already: only a key's first one counts.
 //!
 //! Whose requests fail again and again, because a client retries or because a user hammers a broken page, says once that
-//! the variant is bad. The bitmap is process-wide; each VM keeps a copy, which can only lack bits.
+//! the variant is bad. The bitmap is process-wide; each VM keeps a copy, which lacks bits, or has too many after the
+//! process's was emptied: both lose events of all variants alike.
 
 use crate::bucket::{Bucket, Seed, fmix64};
 

@@ -185,26 +185,20 @@ fn a_fleet_is_judged_by_sums() {
     assert!(close(evidence.log_e(), fleet.log_e));
 }
 
-/// What the VMs of a process share, without a process.
+/// What the VMs of a process share, and what they have shown.
 #[derive(Default)]
-struct Memory {
-    entries: RefCell<HashMap<String, (Vec<u8>, u32)>>,
+struct Shown {
+    memory: super::Memory,
     shown: RefCell<HashMap<String, u64>>,
 }
 
-impl Process for Memory {
+impl Process for Shown {
     fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.entries.borrow().get(key).cloned()
+        self.memory.read(key)
     }
 
     fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut entries = self.entries.borrow_mut();
-        let found = entries.get(key).map(|(_, version)| *version);
-        if found.is_some_and(|found| found != version) {
-            return false;
-        }
-        entries.insert(key.to_owned(), (value.to_vec(), found.unwrap_or(0) + 1));
-        true
+        self.memory.write(key, value, version)
     }
 
     fn add(&self, series: &Series<'_>, by: u64) {
@@ -240,12 +234,12 @@ const CANARY: VariantId = VariantId(1);
 /// A VM with a clock.
 struct Vm<'m> {
     guards: Guards,
-    memory: &'m Memory,
+    memory: &'m Shown,
     now_ms: i64,
 }
 
 impl<'m> Vm<'m> {
-    fn new(policy: &Rc<Policy>, memory: &'m Memory) -> Vm<'m> {
+    fn new(policy: &Rc<Policy>, memory: &'m Shown) -> Vm<'m> {
         let mut guards = Guards::new("default", Rc::clone(policy));
         guards.find_verdicts(memory);
         Vm { guards, memory, now_ms: 1_800_000_000_000 }
@@ -289,7 +283,7 @@ const PROMPT: &str = r#"{"warmup": "0s", "errors": {}}"#;
 
 #[test]
 fn a_failing_canary_is_rolled_back_on_all_vms() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let (mut a, mut b) = (Vm::new(&policy, &memory), Vm::new(&policy, &memory));
     let changes = a.fail(0..20);
     assert!(a.is_rolled_back() && !b.is_rolled_back());
@@ -305,19 +299,19 @@ fn a_failing_canary_is_rolled_back_on_all_vms() {
 
 #[test]
 fn evidence_of_all_vms_is_one() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let mut vms: Vec<_> = (0..4).map(|_| Vm::new(&policy, &memory)).collect();
     for (i, vm) in (0..).zip(&mut vms) {
         vm.fail(i * 10..i * 10 + 4);
     }
     assert!(vms[3].is_rolled_back(), "four of each would not have been enough for one");
-    let mut alone = Vm::new(&policy, &Memory::default()).guards;
-    assert!(alone.tick(0, &Memory::default(), || false).is_empty());
+    let mut alone = Vm::new(&policy, &Shown::default()).guards;
+    assert!(alone.tick(0, &Shown::default(), || false).is_empty());
 }
 
 #[test]
 fn a_key_that_fails_again_and_again_fails_once() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let (mut a, mut b) = (Vm::new(&policy, &memory), Vm::new(&policy, &memory));
     for _ in 0..100 {
         for vm in [&mut a, &mut b] {
@@ -334,7 +328,7 @@ fn a_key_that_fails_again_and_again_fails_once() {
 
 #[test]
 fn a_verdict_belongs_to_the_seed_and_outlives_a_percentage() {
-    let memory = Memory::default();
+    let memory = Shown::default();
     let mut vm = Vm::new(&policy(PROMPT, "shop"), &memory);
     vm.fail(0..20);
     vm.guards.replace(policy(PROMPT, "shop"), &memory);
@@ -350,7 +344,7 @@ fn a_verdict_belongs_to_the_seed_and_outlives_a_percentage() {
 
 #[test]
 fn a_verdict_lapses_with_the_guard_and_starts_afresh_with_the_next() {
-    let memory = Memory::default();
+    let memory = Shown::default();
     let guarded = policy(PROMPT, "shop");
     Vm::new(&guarded, &memory).fail(0..20);
     let unguarded = Rc::new(Policy::parse(br#"{"revision": 0}"#, &Clusters::default()).unwrap());
@@ -375,7 +369,7 @@ fn of_several_variants_the_bad_one_alone_is_rolled_back() {
     let guard = policy.rollouts[0].guard.as_ref().unwrap();
     // Two variants, each by its errors and its latency.
     assert!(close(guard.breach, 400_f64.ln()));
-    let memory = Memory::default();
+    let memory = Shown::default();
     let mut vm = Vm::new(&policy, &memory);
     for second in 0..20 {
         for key in second * 30..second * 30 + 10 {
@@ -392,7 +386,7 @@ fn of_several_variants_the_bad_one_alone_is_rolled_back() {
 
 #[test]
 fn a_clock_that_jumps_neither_stops_a_guard_nor_makes_it_judge() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     for (round, jump_ms) in (0..).zip([-86_400_000, 86_400_000, i64::MIN / 2, i64::MAX / 2, 0]) {
         vm.request(STABLE, round, 200);
@@ -409,7 +403,7 @@ fn a_clock_that_jumps_neither_stops_a_guard_nor_makes_it_judge() {
 
 #[test]
 fn a_suspicion_is_told_with_the_figures_that_it_rests_on() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     let changes = vm.fail(0..7);
     let line = changes.first().unwrap().to_string();
@@ -422,7 +416,7 @@ fn a_suspicion_is_told_with_the_figures_that_it_rests_on() {
 
 #[test]
 fn who_reports_does_not_roll_back() {
-    let memory = Memory::default();
+    let memory = Shown::default();
     let reporting = policy(r#"{"warmup": "0s", "errors": {}, "onBreach": "report"}"#, "shop");
     let mut vm = Vm::new(&reporting, &memory);
     let changes = vm.fail(0..20);
@@ -432,7 +426,7 @@ fn who_reports_does_not_roll_back() {
 
 #[test]
 fn nothing_counts_while_a_variant_warms_up() {
-    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let (memory, policy) = (Shown::default(), policy(r#"{"errors": {}}"#, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     for second in 0..10 {
         vm.fail(second * 10..second * 10 + 10);
@@ -444,7 +438,7 @@ fn nothing_counts_while_a_variant_warms_up() {
 
 #[test]
 fn keys_that_fail_in_the_warm_up_count_for_neither_side() {
-    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let (memory, policy) = (Shown::default(), policy(r#"{"errors": {}}"#, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     for _ in 0..20 {
         // The same keys of both variants fail as long as anybody looks.
@@ -463,7 +457,7 @@ fn keys_that_fail_in_the_warm_up_count_for_neither_side() {
 
 #[test]
 fn a_slow_canary_is_rolled_back_by_a_guard_that_compares_nothing_else() {
-    let (memory, policy) = (Memory::default(), policy(r#"{"warmup": "0s", "latency": {}}"#, "shop"));
+    let (memory, policy) = (Shown::default(), policy(r#"{"warmup": "0s", "latency": {}}"#, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     for second in 0..20 {
         for i in 0..200 {
@@ -478,7 +472,7 @@ fn a_slow_canary_is_rolled_back_by_a_guard_that_compares_nothing_else() {
 
 #[test]
 fn the_request_that_ends_the_warm_up_does_not_count() {
-    let (memory, policy) = (Memory::default(), policy(r#"{"errors": {}}"#, "shop"));
+    let (memory, policy) = (Shown::default(), policy(r#"{"errors": {}}"#, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     for key in 0..19 {
         vm.request(CANARY, key, 200);
@@ -495,14 +489,14 @@ fn the_request_that_ends_the_warm_up_does_not_count() {
 
 #[test]
 fn evidence_for_other_terms_does_not_count() {
-    let memory = Memory::default();
+    let memory = Shown::default();
     let strict = policy(r#"{"warmup": "0s", "errors": {}, "onBreach": "report"}"#, "shop");
     Vm::new(&strict, &memory).fail(0..20);
     let same = policy(r#"{"warmup": "0s", "errors": {}, "window": "500ms"}"#, "shop");
     let mut vm = Vm::new(&same, &memory);
     vm.fail(200..201);
     assert!(vm.is_rolled_back(), "what was reported is acted on now");
-    let memory = Memory::default();
+    let memory = Shown::default();
     Vm::new(&strict, &memory).fail(0..20);
     let lenient = policy(r#"{"warmup": "0s", "errors": {"floor": 0.5}, "margin": 50}"#, "shop");
     let mut vm = Vm::new(&lenient, &memory);
@@ -512,7 +506,7 @@ fn evidence_for_other_terms_does_not_count() {
 
 #[test]
 fn verdicts_that_no_policy_can_be_about_are_not_told() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let forged = r#"[{"rollout": "x\n[critical]", "seed": 0, "variant": "canary", "revision": 0}]"#;
     memory.write("mulkko/1/default/verdicts", forged.as_bytes(), 0);
     assert!(Vm::new(&policy, &memory).tick().is_empty());
@@ -531,7 +525,7 @@ fn as_many_verdicts_as_are_kept_are_read_again() {
 
 #[test]
 fn a_policy_that_has_just_come_lets_nothing_lapse() {
-    let memory = Memory::default();
+    let memory = Shown::default();
     let guarded = policy(PROMPT, "shop");
     Vm::new(&guarded, &memory).fail(0..20);
     let unguarded = Rc::new(Policy::parse(b"{}", &Clusters::default()).unwrap());
@@ -547,7 +541,7 @@ fn what_others_write_to_shared_memory_does_no_harm() {
     let rubbish: [&[u8]; 8] =
         [b"", b"\0", b"null", b"[]", &[0xff; 8], &[0xff; 4_096], b"[{\"rollout\":\"shop\"}]", &[0; 1_033]];
     for bytes in rubbish {
-        let memory = Memory::default();
+        let memory = Shown::default();
         let seed = policy.rollouts[0].seed.0;
         for key in [
             "verdicts",
@@ -565,7 +559,7 @@ fn what_others_write_to_shared_memory_does_no_harm() {
 
 #[test]
 fn a_record_reads_back_and_nothing_in_it_is_no_number() {
-    let (memory, policy) = (Memory::default(), policy(PROMPT, "shop"));
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let mut vm = Vm::new(&policy, &memory);
     vm.fail(0..5);
     let rollout = &policy.rollouts[0];
@@ -577,7 +571,8 @@ fn a_record_reads_back_and_nothing_in_it_is_no_number() {
         for word in [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN] {
             let mut damaged = bytes.clone();
             damaged[at..at + 8].copy_from_slice(&word.to_le_bytes());
-            memory.entries.borrow_mut().insert(key.clone(), (damaged, 9));
+            let version = memory.read(&key).unwrap().1;
+            assert!(memory.write(&key, &damaged, version));
             vm.fail(0..3);
         }
     }

@@ -1,12 +1,10 @@
 //! What guards cost: for a request that has ended, and for a tick.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mulkko::bucket::Bucket;
-use mulkko::guard::{Ended, Exposure, Guards, Process, Series};
+use mulkko::guard::{Ended, Exposure, Guards, Memory};
 use mulkko::policy::{Clusters, Policy};
 use mulkko::schedule::VariantId;
 
@@ -18,32 +16,6 @@ pub fn guarded(document: Vec<u8>) -> Vec<u8> {
     document
         .replace(r#""default": "stable""#, r#""default": "stable", "guard": {"warmup": "0s"}"#)
         .into_bytes()
-}
-
-/// A process with no metrics.
-#[derive(Default)]
-struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl Process for Memory {
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.borrow().get(key).cloned()
-    }
-
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut entries = self.0.borrow_mut();
-        let found = entries.get(key).map(|(_, version)| *version);
-        let is_written = found.is_none_or(|found| found == version);
-        if is_written {
-            entries.insert(key.to_owned(), (value.to_vec(), found.unwrap_or(0) + 1));
-        }
-        is_written
-    }
-
-    fn add(&self, _: &Series<'_>, _: u64) {}
-
-    fn show(&self, _: &Series<'_>, _: u64) {}
-
-    fn show_idle(&self, _: &str, _: bool) {}
 }
 
 /// Measures a second's requests of so many guarded rollouts, ten of each, and the tick that judges them.

@@ -1,11 +1,9 @@
 //! A process with some workers, each with the engine's guards, over one memory.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use mulkko::bucket::Bucket;
-use mulkko::guard::{Case, Ended, Exposure, Guards, Process, Series};
+use mulkko::guard::{Case, Ended, Exposure, Guards, Memory};
 use mulkko::policy::{Policy, Rollout};
 use mulkko::schedule::VariantId;
 
@@ -70,30 +68,4 @@ impl Fleet {
         let guards = self.workers.first()?;
         guards.record(self.rollout(), &self.memory).case("canary").copied()
     }
-}
-
-/// What the workers share. Nobody looks at its metrics.
-#[derive(Default)]
-struct Memory(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl Process for Memory {
-    fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.borrow().get(key).cloned()
-    }
-
-    fn write(&self, key: &str, value: &[u8], version: u32) -> bool {
-        let mut entries = self.0.borrow_mut();
-        let found = entries.get(key).map(|(_, version)| *version);
-        if found.is_some_and(|found| found != version) {
-            return false;
-        }
-        entries.insert(key.to_owned(), (value.to_vec(), found.unwrap_or(0) + 1));
-        true
-    }
-
-    fn add(&self, _: &Series<'_>, _: u64) {}
-
-    fn show(&self, _: &Series<'_>, _: u64) {}
-
-    fn show_idle(&self, _: &str, _: bool) {}
 }
