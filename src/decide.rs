@@ -273,8 +273,8 @@ impl Deciding<'_, '_> {
     /// What a decision is for the rollout's guard. A pass, an earlier hop or a `force` entry was not drawn, so it says
     /// nothing about whose requests fail.
     fn exposure(&self, decision: &Decision) -> Option<Exposure> {
-        let Decision { rollout: id, variant, reason, bucket, .. } = *decision;
-        let rollout = self.policy.rollout(id)?;
+        let Decision { rollout, variant, reason, bucket, .. } = *decision;
+        let rollout = self.policy.rollout(rollout)?;
         let guard = rollout.guard.as_ref()?;
         let counts = match reason {
             Reason::Split => guard.is_relative(),
@@ -282,10 +282,7 @@ impl Deciding<'_, '_> {
             Reason::Static => !guard.is_relative() && guard.compared.contains(&variant),
             _ => false,
         };
-        counts.then(|| {
-            let now_ms = if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() };
-            Exposure { rollout: id, variant, bucket, now_ms }
-        })
+        counts.then(|| Exposure::new(rollout, guard, variant, bucket, || self.now_ms(rollout)))
     }
 
     /// The steps of a decision after its passes, in the order in which they are taken.
@@ -310,14 +307,18 @@ impl Deciding<'_, '_> {
         if !self.is_in_slice(rollout) {
             return default(Reason::Layer);
         }
-        let now_ms = if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() };
-        let split = rollout.schedule.at(now_ms);
+        let split = rollout.schedule.at(self.now_ms(rollout));
         if let Split::Whole(variant) = split {
             return (variant, Reason::Static, None);
         }
         let Some(key) = self.values.key_to_hash(rollout.key) else { return default(Reason::Default) };
         let bucket = rollout.seed.bucket(key);
         (split.variant(bucket), Reason::Split, Some(bucket))
+    }
+
+    /// The time at which a rollout is decided; a clock that would change nothing is not read.
+    fn now_ms(&self, rollout: &Rollout) -> i64 {
+        if rollout.schedule.is_timeless() { 0 } else { self.values.now_ms() }
     }
 
     fn passed(&self, rollout: &Rollout) -> Option<VariantId> {

@@ -22,10 +22,9 @@ mod verdicts;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
-use fnv::FnvHasher;
+use foldhash::fast::RandomState;
 
 use crate::bucket::Bucket;
 use crate::policy::{Policy, Rollout, RolloutId};
@@ -38,23 +37,24 @@ pub use memory::Memory;
 pub use record::{Batch, Case, Record, State, Tally};
 pub use series::{PLACES, Series, Test, all as series};
 pub use shared::Process;
-pub use terms::{Errors, Guard, Latency, MAX_COMPARED, MAX_QUANTILES, OnBreach, TESTS, Unit};
-pub use verdicts::{RolledBack, Verdict, Verdicts};
-pub use watch::{Seen, Watch};
+pub use terms::{Errors, Guard, Latency, MAX_COMPARED, MAX_QUANTILES, OnBreach, TESTS, Unit, Widths};
+pub use verdicts::{Author, RolledBack, Verdict, Verdicts};
+pub use watch::Watch;
 
-use shared::{Shared, is_judged};
+use shared::Shared;
 
-/// A decision that counts for a guard.
+/// A decision that counts for a guard. It names the guard, not the policy: a stream that lasts for days must not keep the
+/// policy under which it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exposure {
-    /// The rollout.
-    pub rollout: RolloutId,
+    /// The guard's identity.
+    pub guard: u64,
     /// The variant.
     pub variant: VariantId,
     /// The bucket of the targeting key; a blue-green switch has none.
     pub bucket: Option<Bucket>,
-    /// When it was decided, in unix milliseconds; 0 where the split never changes.
-    pub now_ms: i64,
+    /// How the buckets were divided when it was decided, where keys are counted.
+    pub widths: Widths,
 }
 
 /// The guards of one policy name, in one VM.
@@ -62,31 +62,56 @@ pub struct Exposure {
 pub struct Guards {
     /// `mulkko/1/<policy name>/`
     place: String,
+    /// Who these are, among those of other root contexts.
+    author: Author,
     policy: Rc<Policy>,
-    watches: HashMap<RolloutId, Watch, BuildHasherDefault<FnvHasher>>,
-    /// The rollouts whose watches have something to close or to tell: others cost a tick nothing.
-    busy: VecDeque<RolloutId>,
+    /// By the identities of their guards.
+    watches: HashMap<u64, Watch, RandomState>,
+    /// The watches that have something to close or to tell: others cost a tick nothing.
+    busy: VecDeque<u64>,
+    /// Policies that were replaced, and how many of their guarded rollouts have been cleared away.
+    replaced: VecDeque<(Rc<Policy>, usize)>,
     /// Whether the policy is one for which nobody has looked yet whether it makes verdicts lapse.
-    is_replaced: bool,
+    is_new: bool,
     /// The verdicts as they were found last, and what they mean.
     found: Vec<u8>,
     verdicts: Verdicts,
     rolled_back: Rc<RolledBack>,
     /// Which guarded rollout is looked at next for whether it is idle.
     next: usize,
-    idle: HashMap<RolloutId, bool, BuildHasherDefault<FnvHasher>>,
+    idle: HashMap<RolloutId, bool, RandomState>,
+}
+
+impl Exposure {
+    /// A request to a guarded rollout that was decided now.
+    #[must_use]
+    pub fn new(
+        rollout: &Rollout,
+        guard: &Guard,
+        variant: VariantId,
+        bucket: Option<Bucket>,
+        now_ms: impl FnOnce() -> i64,
+    ) -> Exposure {
+        let widths = match guard.unit {
+            Unit::Request => Widths::default(),
+            Unit::Key => guard.widths(rollout.schedule.at(now_ms()), rollout.default),
+        };
+        Exposure { guard: guard.identity, variant, bucket, widths }
+    }
 }
 
 impl Guards {
     /// The guards of a policy that the plugin calls `name`.
     #[must_use]
-    pub fn new(name: &str, policy: Rc<Policy>) -> Guards {
+    pub fn new(name: &str, author: Author, policy: Rc<Policy>) -> Guards {
         Guards {
             place: format!("mulkko/1/{name}/"),
+            author,
             policy,
             watches: HashMap::default(),
             busy: VecDeque::new(),
-            is_replaced: true,
+            replaced: VecDeque::new(),
+            is_new: true,
             found: Vec::new(),
             verdicts: Verdicts::default(),
             rolled_back: Rc::default(),
@@ -95,29 +120,16 @@ impl Guards {
         }
     }
 
-    /// Puts another policy in the place of this one. What was seen of rollouts that stay as they are is kept.
-    pub fn replace(&mut self, policy: Rc<Policy>, process: &dyn Process) {
+    /// Puts another policy in the place of this one. What was seen of rollouts that stay as they are is kept, what is left
+    /// of others is cleared away at later ticks.
+    pub fn replace(&mut self, policy: Rc<Policy>) {
         let old = std::mem::replace(&mut self.policy, policy);
-        self.busy.clear();
-        for (id, watch) in std::mem::take(&mut self.watches) {
-            let Some(before) = old.rollout(id) else { continue };
-            for variant in before.guard.iter().flat_map(|guard| &guard.compared) {
-                let variant = before.variant(*variant).map_or("", |variant| &*variant.name);
-                if !is_judged(&self.policy, &before.name, before.seed, variant) {
-                    series::clear(&before.name, variant, process);
-                }
-            }
-            let Some((id, now)) = self.policy.rollout_named(&before.name) else { continue };
-            if is_same(before, now) {
-                if watch.is_queued {
-                    self.busy.push_back(id);
-                }
-                self.watches.insert(id, watch);
-            }
+        if !old.guarded.is_empty() {
+            self.replaced.push_back((old, 0));
         }
         self.idle.clear();
         self.next = 0;
-        self.is_replaced = true;
+        self.is_new = true;
         self.rolled_back = Rc::new(self.verdicts.under(&self.policy));
     }
 
@@ -139,42 +151,18 @@ impl Guards {
         self.policy.guarded.is_empty()
     }
 
-    /// Counts a request that has ended, and was decided under `decided`.
-    pub fn count(
-        &mut self,
-        decided: &Policy,
-        exposure: &Exposure,
-        ended: Ended,
-        now_ms: i64,
-        process: &dyn Process,
-    ) {
-        let Some((id, before)) = decided.rollout(exposure.rollout).map(|it| (exposure.rollout, it)) else {
-            return;
-        };
-        // A policy may have come since.
-        let id = if std::ptr::eq(decided, &*self.policy) {
-            id
-        } else {
-            match self.policy.rollout_named(&before.name) {
-                Some((id, now)) if is_same(before, now) => id,
-                _ => return,
-            }
-        };
-        let Some(rollout) = self.policy.rollout(id) else { return };
-        let Some(guard) = &rollout.guard else { return };
+    /// Counts a request that has ended.
+    pub fn count(&mut self, exposure: &Exposure, ended: Ended, now_ms: i64, process: &dyn Process) {
+        // A policy may have come since the decision.
+        let Some((_, rollout, guard)) = self.policy.guarded_as(exposure.guard) else { return };
         let shared = Shared { place: &self.place, process };
-        let watch = self.watches.entry(id).or_insert_with(|| shared.watch(rollout, guard, now_ms));
+        let watch =
+            self.watches.entry(exposure.guard).or_insert_with(|| shared.watch(rollout, guard, now_ms));
         if !std::mem::replace(&mut watch.is_queued, true) {
-            self.busy.push_back(id);
+            self.busy.push_back(exposure.guard);
         }
-        let seen = Seen {
-            variant: exposure.variant,
-            bucket: exposure.bucket,
-            split: before.schedule.at(exposure.now_ms),
-            ended,
-        };
-        watch.count(&seen, guard, now_ms, |test, bucket, copy| {
-            shared.is_first(rollout, guard, test, bucket, copy)
+        watch.count(exposure, &ended, guard, &rollout.schedule, now_ms, |test, bucket, copy| {
+            shared.first(rollout, guard, test, bucket, now_ms, copy)
         });
     }
 
@@ -189,24 +177,26 @@ impl Guards {
         let shared = Shared { place: &self.place, process };
         let mut changes = Vec::new();
         for _ in 0..self.busy.len() {
-            let Some(id) = self.busy.pop_front() else { break };
-            let Some(rollout) = self.policy.rollout(id) else { continue };
-            let (Some(guard), Some(watch)) = (&rollout.guard, self.watches.get_mut(&id)) else { continue };
-            watch.close(guard, rollout.schedule.at(now_ms), now_ms);
+            let Some(identity) = self.busy.pop_front() else { break };
+            let Some(watch) = self.watches.get_mut(&identity) else { continue };
+            watch.is_queued = false;
+            let Some((id, rollout, guard)) = self.policy.guarded_as(identity) else { continue };
+            watch.close(guard, &rollout.schedule, now_ms);
+            series::publish_default(rollout, guard, watch.untold_default(), process);
             for (variant, pending) in watch.pending() {
                 if self.rolled_back.has(id, variant) {
                     // There is nothing left to find out.
                     *pending = Batch::default();
                     continue;
                 }
-                if let Some(change) = shared.tell(&self.policy, rollout, variant, pending) {
+                if let Some(change) = shared.tell(self.author, &self.policy, rollout, variant, pending) {
                     changes.extend(change);
                     *pending = Batch::default();
                 }
             }
             watch.is_queued = watch.is_busy();
             if watch.is_queued {
-                self.busy.push_back(id);
+                self.busy.push_back(identity);
             }
             if is_time_up() {
                 break;
@@ -214,8 +204,31 @@ impl Guards {
         }
         changes.extend(self.lapse(process));
         self.find_verdicts(process);
+        self.clear_away(process, &mut is_time_up);
         self.show_idle(now_ms, process, is_time_up);
         changes
+    }
+
+    /// Forgets what policies that were replaced have left behind and this one does not go on with.
+    fn clear_away(&mut self, process: &dyn Process, mut is_time_up: impl FnMut() -> bool) {
+        let shared = Shared { place: &self.place, process };
+        while let Some((old, cleared)) = self.replaced.front_mut() {
+            let Some(id) = old.guarded.get(*cleared) else {
+                self.replaced.pop_front();
+                continue;
+            };
+            *cleared += 1;
+            if let Some(rollout) = old.rollout(*id)
+                && let Some(guard) = &rollout.guard
+                && self.policy.guarded_as(guard.identity).is_none()
+            {
+                self.watches.remove(&guard.identity);
+                shared.clear_away(rollout, guard, &self.policy);
+            }
+            if is_time_up() {
+                break;
+            }
+        }
     }
 
     /// Lets verdicts lapse that the policy has made so. Not where a policy has just come: a root context may be there
@@ -223,18 +236,23 @@ impl Guards {
     fn lapse(&mut self, process: &dyn Process) -> Vec<Change> {
         let shared = Shared { place: &self.place, process };
         let key = shared.verdicts_key();
-        if !self.is_replaced && process.read(&key).is_none_or(|(bytes, _)| bytes == self.found) {
+        if !self.is_new && process.read(&key).is_none_or(|(bytes, _)| bytes == self.found) {
             return Vec::new();
         }
-        self.is_replaced = false;
-        let policy = &self.policy;
+        let (policy, author, known) = (&self.policy, self.author, &self.verdicts);
+        let mut is_wanted = false;
         let lapsed = shared.update(&key, |bytes| {
-            let mut verdicts = Verdicts::read(bytes);
-            let lapsed = verdicts.lapse(policy);
-            (!lapsed.is_empty()).then(|| (verdicts.bytes(), lapsed))
+            let found = Verdicts::read(bytes);
+            // What is damaged is put right.
+            let mut verdicts = found.clone().unwrap_or_else(|| known.clone());
+            let lapsed = verdicts.lapse(policy, author);
+            verdicts.adopt(policy, author);
+            is_wanted = found.as_ref() != Some(&verdicts);
+            is_wanted.then(|| (verdicts.bytes(), lapsed))
         });
-        let lapsed = lapsed.unwrap_or_default().into_iter();
-        let forgotten = lapsed.map(|verdict| {
+        // There may be more than are let go at once, and others may have kept coming before.
+        self.is_new = is_wanted;
+        let forgotten = lapsed.unwrap_or_default().into_iter().map(|verdict| {
             shared.forget(policy, &verdict);
             Change::Lapsed(verdict)
         });
@@ -248,7 +266,9 @@ impl Guards {
         if bytes == self.found {
             return;
         }
-        self.verdicts = Verdicts::read(&bytes);
+        // What is damaged says nothing; those that were found before stand.
+        let Some(verdicts) = Verdicts::read(&bytes) else { return };
+        self.verdicts = verdicts;
         self.found = bytes;
         let rolled_back = self.verdicts.under(&self.policy);
         for (rollout, variant) in rolled_back.iter() {
@@ -297,15 +317,6 @@ impl Guards {
             }
         }
     }
-}
-
-/// Whether what was seen of one rollout says something about the other.
-fn is_same(before: &Rollout, now: &Rollout) -> bool {
-    let names = |rollout: &Rollout| rollout.variants.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
-    before.seed == now.seed
-        && before.default == now.default
-        && before.guard == now.guard
-        && names(before) == names(now)
 }
 
 #[cfg(test)]

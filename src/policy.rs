@@ -63,6 +63,7 @@ pub struct Policy {
     pub metadata: Box<str>,
     flags_by_key: NameMap<FlagId>,
     by_name: NameMap<RolloutId>,
+    by_guard: HashMap<u64, RolloutId, foldhash::fast::RandomState>,
     index: Index,
 }
 
@@ -88,6 +89,14 @@ impl Policy {
     #[must_use]
     pub fn rollout(&self, id: RolloutId) -> Option<&Rollout> {
         self.rollouts.get(usize::try_from(id).ok()?)
+    }
+
+    /// The rollout with the guard of that identity.
+    #[must_use]
+    pub fn guarded_as(&self, identity: u64) -> Option<(RolloutId, &Rollout, &Guard)> {
+        let id = *self.by_guard.get(&identity)?;
+        let rollout = self.rollout(id)?;
+        Some((id, rollout, rollout.guard.as_deref()?))
     }
 
     /// The flag of that key.

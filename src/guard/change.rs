@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::guard::record::{Case, Odds, State, Tally};
-use crate::guard::terms::{Guard, OnBreach};
+use crate::guard::terms::{Guard, OnBreach, Unit};
 use crate::guard::verdicts::Verdict;
 
 /// What has changed for a guarded variant.
@@ -58,7 +58,7 @@ impl fmt::Display for Change {
 }
 
 /// The figures of a case: `canary failed 4 of 17, default 2 of 331; a healthy canary would show this once in 2,310
-/// rollouts`.
+/// rollouts`, or, where keys are counted, `canary failed for 4 keys in 17 requests, default 2 keys in 331 requests; …`.
 struct Counts<'c> {
     variant: &'c str,
     default: &'c str,
@@ -83,10 +83,15 @@ impl fmt::Display for Counts<'_> {
             tally.copied().unwrap_or_default()
         };
         let (own, other) = (at(&case.own), at(&case.default));
-        let verb = if is_slow { "was slow in" } else { "failed" };
-        write!(f, "{variant} {verb} {} of {}", own.bad, own.requests)?;
+        let (verb, of, requests) = match (is_slow, guard.unit) {
+            (false, Unit::Request) => ("failed", " of", ""),
+            (true, Unit::Request) => ("was slow in", " of", ""),
+            (false, Unit::Key) => ("failed for", " keys in", " requests"),
+            (true, Unit::Key) => ("was slow for", " keys in", " requests"),
+        };
+        write!(f, "{variant} {verb} {}{of} {}{requests}", own.bad, own.requests)?;
         if other.requests > 0 {
-            write!(f, ", {default} {} of {}", other.bad, other.requests)?;
+            write!(f, ", {default} {}{of} {}{requests}", other.bad, other.requests)?;
         }
         let log_e = if is_slow { latency } else { errors }.unwrap_or(0.0);
         write!(f, "; a healthy {variant} would show this once in {} rollouts", Odds(log_e))

@@ -105,7 +105,7 @@ impl Evidence {
 }
 
 /// What is newly staked at batch `j`, from 1, and what is left after it: of 1 in all.
-fn stakes(j: u64) -> (f64, f64) {
+pub(super) fn stakes(j: u64) -> (f64, f64) {
     let b = count(u64::from(j.max(1).ilog2()));
     let begun = b.exp2();
     let stake = 1.0 / (begun * (b + 1.0) * (b + 2.0));

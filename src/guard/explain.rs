@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::guard::record::{Case, Record, State};
+use crate::guard::record::{Case, Record};
 use crate::guard::terms::Guard;
 use crate::guard::verdicts::RolledBack;
 use crate::policy::{Rollout, RolloutId};
@@ -21,12 +21,7 @@ pub fn rollout(
     for (i, variant) in guard.compared.iter().enumerate() {
         let name = &rollout.variant(*variant)?.name;
         let case = record.case(name).copied().unwrap_or_default();
-        let state = match case.state {
-            _ if rolled_back.has(id, *variant) => "rolled-back",
-            State::Watching => "watching",
-            State::Hold => "hold",
-            State::Breached => "breached",
-        };
+        let state = if rolled_back.has(id, *variant) { "rolled-back" } else { case.state.as_str() };
         // Writing to a String does not fail.
         let _ = write!(text, "{}\"{name}\";state={state}", if i > 0 { " " } else { "" });
         figures(&case, guard, &mut text);
@@ -40,7 +35,7 @@ pub fn rollout(
 
 /// Evidence as decimal logarithms, and what it rests on.
 fn figures(case: &Case, guard: &Guard, text: &mut String) {
-    // What a decimal of RFC 9651 can hold.
+    // Decimals and integers as RFC 9651 can hold them.
     let decimal = |log_e: f64| (log_e / std::f64::consts::LN_10).clamp(-1e6, 1e6);
     if let Some(log_e) = case.errors(guard) {
         let _ = write!(text, ";errors={:.3}", decimal(log_e));
@@ -49,9 +44,13 @@ fn figures(case: &Case, guard: &Guard, text: &mut String) {
         let _ = write!(text, ";latency={:.3}", decimal(log_e));
     }
     let ([own, ..], [default, ..]) = (&case.own, &case.default);
-    let _ = write!(text, ";p={:.3}", case.p(guard));
+    // Rounded up: never shown as impossible.
+    let _ = write!(text, ";p={:.3}", (case.p(guard) * 1e3).ceil() / 1e3);
     if guard.errors.is_some() {
-        let _ = write!(text, ";failed={};of={}", own.bad, own.requests);
-        let _ = write!(text, ";default-failed={};default-of={}", default.bad, default.requests);
+        let integer = |n: u64| n.min(999_999_999_999_999);
+        let [bad, requests] = [own.bad, own.requests].map(integer);
+        let _ = write!(text, ";failed={bad};of={requests}");
+        let [bad, requests] = [default.bad, default.requests].map(integer);
+        let _ = write!(text, ";default-failed={bad};default-of={requests}");
     }
 }

@@ -1,7 +1,7 @@
 //! How long responses took, coarsely: sixteen buckets per doubling, so that a quantile is at most 6.25 % too high.
 
-/// The number of buckets; the last takes all that is longer than some three minutes.
-const BUCKETS: usize = 400;
+/// The number of buckets; the last takes all that is longer than some two minutes.
+const BUCKETS: usize = 384;
 
 /// Times in microseconds, counted.
 #[derive(Clone, Debug)]
@@ -41,6 +41,13 @@ impl Histogram {
             below >= rank
         });
         at.map(upper_edge)
+    }
+
+    /// The quantile, or what lies so many microseconds above the median, if that is more.
+    #[must_use]
+    pub fn above(&self, millionths: u32, median_and_us: u64) -> Option<u64> {
+        let least = self.quantile(500_000)?.saturating_add(median_and_us);
+        self.quantile(millionths).map(|us| us.max(least))
     }
 
     /// Forgets all.

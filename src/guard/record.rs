@@ -9,17 +9,17 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 
 use crate::bucket::Seed;
-use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum};
+use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum, stakes};
 use crate::guard::terms::{Guard, TESTS};
 
 /// How many words of eight bytes the evidence against one variant takes.
-const WORDS: usize = 3 + EVIDENCES * (BETS + 3) + 4 * TESTS;
-/// Each comparison's evidence, and that against the floor.
-const EVIDENCES: usize = TESTS + 1;
+const WORDS: usize = 3 + (TESTS + 1) * (BETS + 3) + TESTS * 2 + 4 * TESTS;
 /// The most records that are read: of all variants that a rollout may have.
 const MAX_CASES: usize = 100;
-/// Evidence, in nats, from which on a variant's share should not be raised: 10 to 1.
+/// Evidence, in nats, from which on a variant's share should not be raised: 10 to 1...
 const HOLD: f64 = std::f64::consts::LN_10;
+/// ...until there is less than half of that.
+const LET_GO: f64 = HOLD - std::f64::consts::LN_2;
 
 /// What has been found out about a variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,11 +76,33 @@ impl Tally {
     }
 }
 
+/// What bad events of one comparison say.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Keyed {
+    /// When the epoch began in which they are their keys' first, in unix milliseconds; 0 where no keys are counted.
+    pub epoch_ms: i64,
+    /// What they say.
+    pub sums: Sums,
+}
+
+impl Keyed {
+    /// Adds others; those of another epoch take the place of these.
+    pub fn merge(&mut self, other: &Keyed) {
+        if other.sums.is_empty() {
+            return;
+        }
+        if self.epoch_ms != other.epoch_ms {
+            *self = Keyed { epoch_ms: other.epoch_ms, sums: Sums::default() };
+        }
+        self.sums.merge(&other.sums);
+    }
+}
+
 /// What a VM adds to the case against a variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Batch {
     /// For each comparison, the bad events of both sides.
-    pub sums: [Sums; TESTS],
+    pub tests: [Keyed; TESTS],
     /// The variant's errors beside what is tolerated.
     pub floor: Sums,
     /// What the variant had, for each comparison.
@@ -92,8 +114,8 @@ pub struct Batch {
 impl Batch {
     /// Adds another.
     pub fn merge(&mut self, other: &Batch) {
-        for (sums, more) in self.sums.iter_mut().zip(&other.sums) {
-            sums.merge(more);
+        for (test, more) in self.tests.iter_mut().zip(&other.tests) {
+            test.merge(more);
         }
         self.floor.merge(&other.floor);
         for (tally, more) in self.own.iter_mut().zip(other.own) {
@@ -111,6 +133,47 @@ impl Batch {
     }
 }
 
+/// The evidence of one comparison with the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Comparison {
+    evidence: Evidence,
+    /// The epoch whose keys it is about, as [`Keyed::epoch_ms`] has it.
+    epoch_ms: i64,
+    /// How many epochs there were.
+    epochs: u64,
+}
+
+impl Comparison {
+    /// Takes what has happened. Evidence is about the keys of one epoch.
+    fn take(&mut self, keyed: &Keyed) {
+        if keyed.sums.is_empty() {
+            return;
+        }
+        if keyed.epoch_ms != self.epoch_ms {
+            // How high it once was stays known.
+            let highest = (self.evidence.highest - self.price()).max(0.0);
+            let epochs = self.epochs.saturating_add(1);
+            *self = Comparison { evidence: Evidence::default(), epoch_ms: keyed.epoch_ms, epochs };
+            self.evidence.highest = highest + self.price();
+        }
+        self.evidence.take(&keyed.sums);
+    }
+
+    /// What it costs, in nats, that there was not only this epoch: each has its part of the probability of being wrong,
+    /// because what was found out in one of them says something about the others.
+    fn price(&self) -> f64 {
+        if self.epochs == 0 { 0.0 } else { -stakes(self.epochs).0.ln() }
+    }
+
+    fn log_e(&self) -> f64 {
+        self.evidence.log_e() - self.price()
+    }
+
+    fn p(&self) -> f64 {
+        (self.price() - self.evidence.highest).exp().min(1.0)
+    }
+}
+
 /// The case against one variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Case {
@@ -119,7 +182,7 @@ pub struct Case {
     /// The guard's terms under which it was brought.
     terms: u64,
     /// For each comparison with the default, the evidence.
-    tests: [Evidence; TESTS],
+    tests: [Comparison; TESTS],
     /// The evidence that there are more errors than are tolerated.
     floor: Evidence,
     /// What the variant had, for each comparison.
@@ -131,8 +194,8 @@ pub struct Case {
 impl Case {
     /// Takes a batch, and says how far the case has come under these terms.
     pub fn take(&mut self, batch: &Batch, guard: &Guard) {
-        for (evidence, sums) in self.tests.iter_mut().zip(&batch.sums) {
-            evidence.take(sums);
+        for (test, keyed) in self.tests.iter_mut().zip(&batch.tests) {
+            test.take(keyed);
         }
         self.floor.take(&batch.floor);
         let mut totals = Batch { own: self.own, default: self.default, ..Batch::default() };
@@ -146,12 +209,13 @@ impl Case {
         };
         let [errors, slow @ ..] = &self.own;
         let slow = slow.iter().map(|tally| tally.bad).max().unwrap_or(0);
+        let hold = if self.state == State::Hold { LET_GO } else { HOLD };
         self.state =
             if has_breached(self.errors(guard), errors.bad, guard.errors.as_ref().map(|it| it.min_events))
                 || has_breached(self.latency(guard), slow, guard.latency.as_ref().map(|it| it.min_events))
             {
                 State::Breached
-            } else if self.suspicion(guard) >= HOLD {
+            } else if self.suspicion(guard) >= hold {
                 State::Hold
             } else {
                 State::Watching
@@ -179,22 +243,22 @@ impl Case {
     /// The evidence at each comparison, for those who want to see it: errors, the floor, each quantile.
     #[must_use]
     pub fn log_e(&self) -> ([f64; TESTS], f64) {
-        (self.tests.map(|evidence| evidence.log_e()), self.floor.log_e())
+        (self.tests.map(|test| test.log_e()), self.floor.log_e())
     }
 
-    /// The probability that a variant that is no worse ever shows as much as this one has shown.
+    /// The probability that a variant that is no worse ever shows as much as this one has shown, in any of its comparisons.
     #[must_use]
     pub fn p(&self, guard: &Guard) -> f64 {
         let [relative, slow @ ..] = &self.tests;
-        let errors = guard
-            .errors
-            .as_ref()
-            .map(|errors| if errors.is_relative { relative.p().max(self.floor.p()) } else { self.floor.p() });
+        let floor = self.floor.p();
+        let errors =
+            guard.errors.as_ref().map(|it| if it.is_relative { relative.p().max(floor) } else { floor });
         // The highest mean is at least the highest of one by their number.
         let quantiles = guard.latency.as_ref().map_or(0, |it| it.quantiles.len());
         let slow =
             slow.iter().take(quantiles).map(|it| it.p() * count(u64::try_from(quantiles).unwrap_or(1)));
-        errors.into_iter().chain(slow).fold(1.0, f64::min)
+        let comparisons = u64::from(guard.errors.is_some()) + u64::from(guard.latency.is_some());
+        (errors.into_iter().chain(slow).fold(1.0, f64::min) * count(comparisons)).min(1.0)
     }
 
     /// What is suspicious enough to hold.
@@ -254,6 +318,9 @@ impl Record {
         let variant = hashed(variant);
         let at = self.cases.iter().position(|(it, _)| *it == variant);
         let at = at.unwrap_or_else(|| {
+            if self.cases.len() >= MAX_CASES {
+                self.cases.remove(0);
+            }
             self.cases.push((variant, Case::default()));
             self.cases.len() - 1
         });
@@ -289,20 +356,32 @@ fn read_case(words: &[[u8; 8]; WORDS]) -> Option<(u64, Case)> {
         _ => return None,
     };
     let mut case = Case { state, terms: integer()?, ..Case::default() };
-    for evidence in case.tests.iter_mut().chain([&mut case.floor]) {
-        // Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
-        let mut number =
-            || integer().map(f64::from_bits).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY);
-        for bet in &mut evidence.bets {
-            *bet = number()?;
-        }
-        (evidence.log_e, evidence.highest) = (number()?, number()?);
-        evidence.batches = integer()?;
+    for test in &mut case.tests {
+        read_evidence(&mut test.evidence, &mut integer)?;
+        (test.epoch_ms, test.epochs) = (integer()?.cast_signed(), integer()?);
     }
+    read_evidence(&mut case.floor, &mut integer)?;
     for tally in case.own.iter_mut().chain(&mut case.default) {
         *tally = Tally { requests: integer()?, bad: integer()? };
     }
     Some((variant, case))
+}
+
+fn read_evidence(evidence: &mut Evidence, integer: &mut impl FnMut() -> Option<u64>) -> Option<()> {
+    // Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
+    let mut number = || integer().map(f64::from_bits).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY);
+    for bet in &mut evidence.bets {
+        *bet = number()?;
+    }
+    (evidence.log_e, evidence.highest) = (number()?, number()?);
+    evidence.batches = integer()?;
+    Some(())
+}
+
+fn write_evidence(evidence: &Evidence, integer: &mut impl FnMut(u64)) {
+    let numbers = evidence.bets.iter().chain([&evidence.log_e, &evidence.highest]);
+    numbers.for_each(|number| integer(number.to_bits()));
+    integer(evidence.batches);
 }
 
 fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
@@ -314,11 +393,12 @@ fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
         State::Breached => 2,
     });
     integer(case.terms);
-    for evidence in case.tests.iter().chain([&case.floor]) {
-        let numbers = evidence.bets.iter().chain([&evidence.log_e, &evidence.highest]);
-        numbers.for_each(|number| integer(number.to_bits()));
-        integer(evidence.batches);
+    for test in &case.tests {
+        write_evidence(&test.evidence, &mut integer);
+        integer(test.epoch_ms.cast_unsigned());
+        integer(test.epochs);
     }
+    write_evidence(&case.floor, &mut integer);
     for tally in case.own.iter().chain(&case.default) {
         integer(tally.requests);
         integer(tally.bad);

@@ -2,8 +2,8 @@
 
 use crate::guard::Process;
 use crate::guard::evidence::{BETS, ODDS};
-use crate::guard::record::{Batch, Case, State};
-use crate::guard::terms::Guard;
+use crate::guard::record::{Batch, Case, Keyed, State, Tally};
+use crate::guard::terms::{Guard, TESTS};
 use crate::policy::Rollout;
 
 /// How many series a variant has at most for one comparison, or beside all of them.
@@ -135,18 +135,13 @@ pub fn publish(
     guard: &Guard,
     process: &dyn Process,
 ) {
-    let default = rollout.variant(rollout.default).map_or("", |default| &*default.name);
+    publish_tallies(rollout, variant, guard, batch.own, process);
     for (i, test) in tests(guard) {
-        let add = |variant, it, by| process.add(&counter(&rollout.name, variant, test, it), by);
-        for (variant, tallies) in [(variant, &batch.own), (default, &batch.default)] {
-            let tally = tallies.get(i).copied().unwrap_or_default();
-            add(variant, Counter::Requests, tally.requests);
-            add(variant, Counter::BadRequests, tally.bad);
-        }
-        let sums = batch.sums.get(i).copied().unwrap_or_default();
-        add(variant, Counter::Events, sums.events);
+        let Keyed { sums, .. } = batch.tests.get(i).copied().unwrap_or_default();
+        let add = |it, by| process.add(&counter(&rollout.name, variant, test, it), by);
+        add(Counter::Events, sums.events);
         for (bet, cost) in sums.costs.into_iter().enumerate() {
-            add(variant, Counter::Cost(bet), micronats(cost));
+            add(Counter::Cost(bet), micronats(cost));
         }
     }
     let values = [
@@ -160,6 +155,28 @@ pub fn publish(
         if let Some(value) = value {
             process.show(&gauge, value);
         }
+    }
+}
+
+/// Publishes what the default has had.
+pub fn publish_default(rollout: &Rollout, guard: &Guard, tallies: [Tally; TESTS], process: &dyn Process) {
+    if let Some(default) = rollout.variant(rollout.default) {
+        publish_tallies(rollout, &default.name, guard, tallies, process);
+    }
+}
+
+fn publish_tallies(
+    rollout: &Rollout,
+    variant: &str,
+    guard: &Guard,
+    tallies: [Tally; TESTS],
+    process: &dyn Process,
+) {
+    for (i, test) in tests(guard) {
+        let tally = tallies.get(i).copied().unwrap_or_default();
+        let add = |it, by| process.add(&counter(&rollout.name, variant, test, it), by);
+        add(Counter::Requests, tally.requests);
+        add(Counter::BadRequests, tally.bad);
     }
 }
 

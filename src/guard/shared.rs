@@ -6,7 +6,7 @@ use crate::guard::firsts::Firsts;
 use crate::guard::record::{Batch, Record, State};
 use crate::guard::series::{self, Series};
 use crate::guard::terms::{Guard, OnBreach, TESTS};
-use crate::guard::verdicts::{Verdict, Verdicts};
+use crate::guard::verdicts::{Author, Verdict, Verdicts};
 use crate::guard::watch::Watch;
 use crate::policy::{Policy, Rollout};
 use crate::schedule::VariantId;
@@ -65,7 +65,7 @@ impl Shared<'_> {
         format!("{}guard/{rollout}/{:016x}/evidence", self.place, seed.0)
     }
 
-    fn firsts_key(&self, rollout: &str, seed: Seed, test: usize) -> String {
+    pub fn firsts_key(&self, rollout: &str, seed: Seed, test: usize) -> String {
         format!("{}guard/{rollout}/{:016x}/keys-{test}", self.place, seed.0)
     }
 
@@ -83,34 +83,48 @@ impl Shared<'_> {
         Watch::new(guard, rollout.default, now_ms, is_known)
     }
 
-    /// Whether this is the first bad event of the key in this bucket, in the whole process. From now on it was.
-    pub fn is_first(
+    /// When the epoch began in which this is the first bad event of the key in this bucket, in the whole process; nothing
+    /// where it is not the first. From now on it was.
+    pub fn first(
         &self,
         rollout: &Rollout,
         guard: &Guard,
         test: usize,
         bucket: Bucket,
+        now_ms: i64,
         copy: &mut Option<Firsts>,
-    ) -> bool {
-        if copy.as_ref().is_some_and(|copy| copy.has(bucket)) {
-            return false;
+    ) -> Option<i64> {
+        let mut worn_since_ms = None;
+        if let Some(copy) = copy.as_mut().filter(|copy| copy.has(bucket)) {
+            if !copy.is_worn(now_ms) {
+                copy.lose(copy.lost().saturating_add(1));
+                return None;
+            }
+            worn_since_ms = Some(copy.since_ms());
         }
-        let is_first = self.update(&self.firsts_key(&rollout.name, rollout.seed, test), |bytes| {
-            let mut firsts = Firsts::read(guard.asked(rollout.seed), bytes);
+        let lost = copy.as_ref().map_or(0, Firsts::lost);
+        self.update(&self.firsts_key(&rollout.name, rollout.seed, test), |bytes| {
+            let mut firsts = Firsts::read(guard.asked(rollout.seed), bytes, now_ms);
+            // Unless another VM has done so.
+            if Some(firsts.since_ms()) == worn_since_ms {
+                firsts.restart(now_ms);
+            }
             let is_first = !firsts.has(bucket);
             if is_first {
-                firsts.note(bucket);
+                firsts.note(bucket, now_ms);
+            } else {
+                firsts.lose(lost.saturating_add(1));
             }
-            let written = firsts.bytes();
+            let (written, since_ms) = (firsts.bytes(), firsts.since_ms());
             *copy = Some(firsts);
-            is_first.then_some((written, ()))
-        });
-        is_first.is_some()
+            is_first.then_some((written, since_ms))
+        })
     }
 
     /// Adds a batch to the case against a variant. Nothing where it could not be added; else what has changed, if anything.
     pub fn tell(
         &self,
+        author: Author,
         policy: &Policy,
         rollout: &Rollout,
         variant: VariantId,
@@ -128,7 +142,7 @@ impl Shared<'_> {
         })?;
         series::publish(rollout, variant, batch, &case, guard, self.process);
         if case.state == State::Breached && guard.on_breach == OnBreach::Rollback {
-            self.give(policy, rollout, variant);
+            self.give(Verdict::new(author, policy, rollout, variant));
         }
         Some((before != case.state).then(|| Change::State {
             rollout: rollout.name.clone(),
@@ -140,19 +154,12 @@ impl Shared<'_> {
         }))
     }
 
-    /// Gives the verdict on a variant.
-    fn give(&self, policy: &Policy, rollout: &Rollout, variant: &str) {
-        let verdict = Verdict {
-            rollout: rollout.name.clone(),
-            seed: rollout.seed.0,
-            variant: variant.into(),
-            revision: policy.revision,
-        };
+    /// Gives a verdict.
+    fn give(&self, verdict: Verdict) {
         // Who does not get it written tries again with the next batch, as everybody who has one.
         self.update(&self.verdicts_key(), |bytes| {
-            let mut verdicts = Verdicts::read(bytes);
-            let is_new = !verdicts.have(rollout, variant) && verdicts.add(verdict.clone());
-            is_new.then(|| (verdicts.bytes(), ()))
+            let mut verdicts = Verdicts::read(bytes).unwrap_or_default();
+            verdicts.add(verdict.clone()).then(|| (verdicts.bytes(), ()))
         });
     }
 
@@ -165,32 +172,55 @@ impl Shared<'_> {
 
     /// Forgets the case that led to a verdict which has lapsed, unless the guard is still there and only reports.
     pub fn forget(&self, policy: &Policy, verdict: &Verdict) {
-        if is_judged(policy, &verdict.rollout, Seed(verdict.seed), &verdict.variant) {
-            return self.show_rolled_back(&verdict.rollout, &verdict.variant, false);
+        let (rollout, seed) = (&*verdict.rollout, Seed(verdict.seed));
+        if is_judged(policy, rollout, seed, &verdict.variant) {
+            return self.show_rolled_back(rollout, &verdict.variant, false);
         }
-        series::clear(&verdict.rollout, &verdict.variant, self.process);
-        let seed = Seed(verdict.seed);
-        self.update(&self.record_key(&verdict.rollout, seed), |bytes| {
+        series::clear(rollout, &verdict.variant, self.process);
+        if !is_guarded(policy, rollout, seed) {
+            return self.empty(rollout, seed);
+        }
+        // Others are judged still: each key's first bad event stays the first.
+        self.update(&self.record_key(rollout, seed), |bytes| {
             let mut record = Record::read(seed, bytes);
             record.case(&verdict.variant)?;
             record.drop_case(&verdict.variant);
             Some((record.bytes(seed), ()))
         });
-        // Where others are judged still, each key's first bad event stays the first.
-        let rollout = policy.rollout_named(&verdict.rollout).map(|(_, rollout)| rollout);
-        if rollout.is_some_and(|rollout| rollout.guard.is_some() && rollout.seed == seed) {
-            return;
+    }
+
+    /// Forgets what a guard has left behind that `policy` does not go on with.
+    pub fn clear_away(&self, rollout: &Rollout, guard: &Guard, policy: &Policy) {
+        for variant in guard.compared.iter().filter_map(|variant| rollout.variant(*variant)) {
+            if !is_judged(policy, &rollout.name, rollout.seed, &variant.name) {
+                series::clear(&rollout.name, &variant.name, self.process);
+            }
         }
-        for test in 0..TESTS {
-            self.update(&self.firsts_key(&verdict.rollout, seed, test), |bytes| {
-                (!bytes.is_empty()).then(|| (Firsts::new(seed).bytes(), ()))
-            });
+        if !is_guarded(policy, &rollout.name, rollout.seed) {
+            self.empty(&rollout.name, rollout.seed);
+        }
+        if policy.rollout_named(&rollout.name).is_none_or(|(_, rollout)| rollout.guard.is_none()) {
+            self.process.show_idle(&rollout.name, false);
+        }
+    }
+
+    /// Empties the entries of a rollout with that seed: there is no way to remove them.
+    fn empty(&self, rollout: &str, seed: Seed) {
+        let keys = (0..TESTS).map(|test| self.firsts_key(rollout, seed, test));
+        for key in keys.chain([self.record_key(rollout, seed)]) {
+            self.update(&key, |bytes| (!bytes.is_empty()).then(|| (Vec::new(), ())));
         }
     }
 }
 
+/// Whether `policy` has a guard on the rollout, with that seed.
+fn is_guarded(policy: &Policy, rollout: &str, seed: Seed) -> bool {
+    let found = policy.rollout_named(rollout);
+    found.is_some_and(|(_, rollout)| rollout.guard.is_some() && rollout.seed == seed)
+}
+
 /// Whether `policy` goes on with the case against a variant.
-pub(super) fn is_judged(policy: &Policy, rollout: &str, seed: Seed, variant: &str) -> bool {
+fn is_judged(policy: &Policy, rollout: &str, seed: Seed, variant: &str) -> bool {
     policy.rollout_named(rollout).is_some_and(|(_, rollout)| {
         let variant = rollout.variant_named(variant);
         let compared = rollout.guard.as_ref().map(|guard| &guard.compared);

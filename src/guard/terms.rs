@@ -2,7 +2,7 @@
 
 use crate::bucket::Seed;
 use crate::guard::ended::Failures;
-use crate::schedule::VariantId;
+use crate::schedule::{Split, VariantId};
 
 /// The most variants that a guard compares with the default: what it keeps must stay small.
 pub const MAX_COMPARED: usize = 3;
@@ -34,6 +34,17 @@ pub struct Guard {
     pub on_breach: OnBreach,
     /// What is asked, hashed: evidence for the answer to another question says nothing.
     pub terms: u64,
+    /// The guard and its rollout, hashed: what was seen under another policy is of use under this one where they agree.
+    pub identity: u64,
+}
+
+/// How many of the buckets the variants had that a guard compares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Widths {
+    /// The default.
+    pub default: u64,
+    /// The others, in the order of [`Guard::compared`].
+    pub compared: [u64; MAX_COMPARED],
 }
 
 /// What counts once.
@@ -86,6 +97,16 @@ impl Guard {
     #[must_use]
     pub fn asked(&self, seed: Seed) -> Seed {
         Seed(seed.0 ^ self.terms)
+    }
+
+    /// How many buckets each of the variants has under a split.
+    #[must_use]
+    pub fn widths(&self, split: Split<'_>, default: VariantId) -> Widths {
+        let mut widths = Widths { default: split.width(default), ..Widths::default() };
+        for (width, variant) in widths.compared.iter_mut().zip(&self.compared) {
+            *width = split.width(*variant);
+        }
+        widths
     }
 
     /// Whether anything is compared with the default.

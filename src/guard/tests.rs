@@ -131,7 +131,7 @@ fn errors_are_judged_as_the_vectors_say() {
         for ((own, own_bad, other, other_bad), (relative, floor, decision)) in windows.into_iter().zip(steps)
         {
             let mut window = Batch { floor: batch(own_bad, own, 0.001), ..Batch::default() };
-            window.sums[0] = batch(own_bad, own_bad + other_bad, share(own, other));
+            window.tests[0].sums = batch(own_bad, own_bad + other_bad, share(own, other));
             window.own[0] = Tally { requests: own, bad: own_bad };
             case.take(&window, &guard);
             let (tests, found) = case.log_e();
@@ -154,8 +154,8 @@ fn latency_is_judged_as_the_vectors_say() {
         let mut case = Case::default();
         for ((own, other, slow), (p90, p99, mean)) in windows.into_iter().zip(steps) {
             let mut window = Batch::default();
-            for (sums, (own_slow, other_slow)) in window.sums[1..].iter_mut().zip(slow) {
-                *sums = batch(own_slow, own_slow + other_slow, share(own, other));
+            for (test, (own_slow, other_slow)) in window.tests[1..].iter_mut().zip(slow) {
+                test.sums = batch(own_slow, own_slow + other_slow, share(own, other));
             }
             case.take(&window, &guard);
             let (tests, _) = case.log_e();
@@ -218,14 +218,21 @@ fn guard(json: &str) -> Guard {
     (**policy(json, "x").rollouts[0].guard.as_ref().unwrap()).clone()
 }
 
+fn empty() -> Policy {
+    Policy::parse(b"{}", &Clusters::default()).unwrap()
+}
+
 fn policy(guard: &str, seed: &str) -> Rc<Policy> {
-    let document = format!(
+    Rc::new(Policy::parse(document(guard, seed).as_bytes(), &Clusters::default()).unwrap())
+}
+
+fn document(guard: &str, seed: &str) -> String {
+    format!(
         r#"{{"keys": {{"user": {{"from": [{{"header": "x-user"}}]}}}},
             "rollouts": [{{"name": "shop", "key": "user", "seed": "{seed}", "default": "stable",
               "variants": {{"stable": {{}}, "canary": {{}}}},
               "strategy": {{"canary": {{"variant": "canary", "percent": 50}}}}, "guard": {guard}}}]}}"#
-    );
-    Rc::new(Policy::parse(document.as_bytes(), &Clusters::default()).unwrap())
+    )
 }
 
 const STABLE: VariantId = VariantId(0);
@@ -240,7 +247,11 @@ struct Vm<'m> {
 
 impl<'m> Vm<'m> {
     fn new(policy: &Rc<Policy>, memory: &'m Shown) -> Vm<'m> {
-        let mut guards = Guards::new("default", Rc::clone(policy));
+        Vm::of(policy, memory, Author::inline(0))
+    }
+
+    fn of(policy: &Rc<Policy>, memory: &'m Shown, author: Author) -> Vm<'m> {
+        let mut guards = Guards::new("default", author, Rc::clone(policy));
         guards.find_verdicts(memory);
         Vm { guards, memory, now_ms: 1_800_000_000_000 }
     }
@@ -256,8 +267,10 @@ impl<'m> Vm<'m> {
     fn ended(&mut self, variant: VariantId, key: u32, ended: Ended) {
         let policy = Rc::clone(self.guards.policy());
         let bucket = Some(Bucket(key.wrapping_mul(2_654_435_761)));
-        let exposure = Exposure { rollout: 0, variant, bucket, now_ms: self.now_ms };
-        self.guards.count(&policy, &exposure, ended, self.now_ms, self.memory);
+        let rollout = &policy.rollouts[0];
+        let Some(guard) = &rollout.guard else { return };
+        let exposure = Exposure::new(rollout, guard, variant, bucket, || self.now_ms);
+        self.guards.count(&exposure, ended, self.now_ms, self.memory);
     }
 
     fn tick(&mut self) -> Vec<Change> {
@@ -289,7 +302,7 @@ fn a_failing_canary_is_rolled_back_on_all_vms() {
     assert!(a.is_rolled_back() && !b.is_rolled_back());
     let line = changes.first().unwrap().to_string();
     assert!(
-        line.starts_with("shop: canary is rolled back: canary failed 20 of 20, stable 0 of 20; "),
+        line.starts_with("shop: canary is rolled back: canary failed for 20 keys in 20 requests, stable 0 keys in 20 requests; "),
         "{line}"
     );
     assert_eq!(memory.shown.borrow().get("guard_rolled_back"), Some(&1));
@@ -302,9 +315,9 @@ fn evidence_of_all_vms_is_one() {
     let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let mut vms: Vec<_> = (0..4).map(|_| Vm::new(&policy, &memory)).collect();
     for (i, vm) in (0..).zip(&mut vms) {
-        vm.fail(i * 10..i * 10 + 4);
+        vm.fail(i * 10..i * 10 + 5);
     }
-    assert!(vms[3].is_rolled_back(), "four of each would not have been enough for one");
+    assert!(vms[3].is_rolled_back(), "five of each would not have been enough for one");
     let mut alone = Vm::new(&policy, &Shown::default()).guards;
     assert!(alone.tick(0, &Shown::default(), || false).is_empty());
 }
@@ -331,14 +344,14 @@ fn a_verdict_belongs_to_the_seed_and_outlives_a_percentage() {
     let memory = Shown::default();
     let mut vm = Vm::new(&policy(PROMPT, "shop"), &memory);
     vm.fail(0..20);
-    vm.guards.replace(policy(PROMPT, "shop"), &memory);
+    vm.guards.replace(policy(PROMPT, "shop"));
     assert!(vm.is_rolled_back());
-    vm.guards.replace(policy(PROMPT, "again"), &memory);
-    assert_eq!(memory.shown.borrow().get("guard_breached"), Some(&0), "nothing speaks against that");
+    vm.guards.replace(policy(PROMPT, "again"));
     assert!(!vm.is_rolled_back(), "another seed");
     let changes = vm.tick();
     let line = "shop: the verdict on canary has lapsed: the policy guards it no longer";
     assert_eq!(changes.first().map(ToString::to_string).as_deref(), Some(line));
+    assert_eq!(memory.shown.borrow().get("guard_breached"), Some(&0), "nothing speaks against that");
     assert!(vm.tick().is_empty());
 }
 
@@ -382,6 +395,16 @@ fn of_several_variants_the_bad_one_alone_is_rolled_back() {
     let rolled_back: Vec<_> = vm.guards.rolled_back().iter().collect();
     assert_eq!(rolled_back, [(0, VariantId(2))]);
     assert_eq!(vm.guards.rolled_back().header(&policy), "trio/c");
+    let shown = memory.shown.borrow();
+    let default = shown.iter().filter(|(series, _)| {
+        let is_default = series.contains("variant: \"a\"") && series.contains("test: Some(Errors)");
+        is_default && series.contains("metric: \"guard_requests\"")
+    });
+    assert_eq!(
+        default.map(|(_, value)| *value).collect::<Vec<_>>(),
+        [200],
+        "once, not for each that it is compared with"
+    );
 }
 
 #[test]
@@ -405,10 +428,10 @@ fn a_clock_that_jumps_neither_stops_a_guard_nor_makes_it_judge() {
 fn a_suspicion_is_told_with_the_figures_that_it_rests_on() {
     let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
     let mut vm = Vm::new(&policy, &memory);
-    let changes = vm.fail(0..7);
+    let changes = vm.fail(0..8);
     let line = changes.first().unwrap().to_string();
     assert!(
-        line.starts_with("shop: canary is suspicious, hold it: canary failed 7 of 7, stable 0 of 7; "),
+        line.starts_with("shop: canary is suspicious, hold it: canary failed for 8 keys in 8 requests, stable 0 keys in 8 requests; "),
         "{line}"
     );
     assert!(!line.contains(" once in 1 "), "{line}");
@@ -512,14 +535,175 @@ fn verdicts_that_no_policy_can_be_about_are_not_told() {
     assert!(Vm::new(&policy, &memory).tick().is_empty());
 }
 
+fn author(source: u64, since_ms: i64) -> Author {
+    Author { source, since_ms }
+}
+
+#[test]
+fn only_who_took_over_lets_a_verdict_lapse() {
+    let (guarded, unguarded) = (policy(PROMPT, "shop"), Rc::new(empty()));
+    for (of, is_own) in [
+        // A listener that is draining, one that is called the same, and a policy that has not come there yet.
+        (author(7, 50), false),
+        (author(8, 200), false),
+        (author(0, 200), false),
+        (author(7, 100), true),
+        (author(7, 200), true),
+    ] {
+        let memory = Shown::default();
+        let mut vm = Vm::of(&guarded, &memory, author(7, 100));
+        vm.fail(0..20);
+        let changes = Vm::of(&unguarded, &memory, of).tick();
+        vm.tick();
+        assert_eq!((changes.len(), vm.is_rolled_back()), (usize::from(is_own), !is_own), "{of:?}");
+    }
+}
+
+#[test]
+fn a_verdict_goes_over_to_the_next_configuration() {
+    let (guarded, unguarded) = (policy(PROMPT, "shop"), Rc::new(empty()));
+    let memory = Shown::default();
+    Vm::of(&guarded, &memory, author(7, 100)).fail(0..20);
+    let mut next = Vm::of(&guarded, &memory, author(8, 200));
+    assert!(next.tick().is_empty() && next.is_rolled_back());
+    assert!(Vm::of(&unguarded, &memory, author(7, 100)).tick().is_empty(), "it is its own no more");
+    next.guards.replace(unguarded);
+    assert_eq!(next.tick().len(), 1);
+    assert!(!Vm::of(&guarded, &memory, author(7, 100)).is_rolled_back());
+}
+
+#[test]
+fn an_older_policy_lets_no_verdict_of_a_newer_one_lapse() {
+    let revision = |revision: u64, guard: &str| {
+        let rollout = document(guard, "shop");
+        let document = format!(r#"{{"revision": {revision}, {}"#, &rollout[1..]);
+        Rc::new(Policy::parse(document.as_bytes(), &Clusters::default()).unwrap())
+    };
+    let memory = Shown::default();
+    Vm::of(&revision(2, PROMPT), &memory, author(7, 100)).fail(0..20);
+    let reports = r#"{"errors": {}, "onBreach": "report"}"#;
+    for (of, lapsed) in [(1, 0), (2, 1)] {
+        let mut vm = Vm::of(&revision(of, reports), &memory, author(7, 100));
+        assert_eq!(vm.tick().len(), lapsed, "{of}");
+    }
+}
+
+#[test]
+fn damaged_verdicts_are_put_right_by_who_knows_them() {
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    vm.fail(0..20);
+    let key = "mulkko/1/default/verdicts";
+    for damaged in [&b"{"[..], b"[1]", &[b' '; (1 << 20) + 1]] {
+        let version = memory.read(key).unwrap().1;
+        assert!(memory.write(key, damaged, version));
+        assert!(!Vm::new(&policy, &memory).is_rolled_back());
+        assert!(vm.tick().is_empty() && vm.is_rolled_back());
+        assert!(Vm::new(&policy, &memory).is_rolled_back());
+    }
+}
+
+#[test]
+fn verdicts_lapse_a_few_at_a_time() {
+    let mut verdicts = Verdicts::default();
+    let policy = empty();
+    for i in 0..200 {
+        let (rollout, variant) = (format!("r-{i}").into(), "canary".into());
+        verdicts.add(Verdict { rollout, seed: 0, variant, revision: 0, source: 0, since_ms: 0 });
+    }
+    let memory = Shown::default();
+    memory.write("mulkko/1/default/verdicts", &verdicts.bytes(), 0);
+    let mut vm = Vm::new(&Rc::new(policy), &memory);
+    let lapsed: Vec<_> = (0..5).map(|_| vm.tick().len()).collect();
+    assert_eq!(lapsed, [64, 64, 64, 8, 0]);
+}
+
+#[test]
+fn what_is_not_guarded_any_more_leaves_nothing_behind() {
+    let memory = Shown::default();
+    let old = policy(PROMPT, "shop");
+    let mut vm = Vm::new(&old, &memory);
+    vm.fail(0..8);
+    let place = Shared { place: "mulkko/1/default/", process: &memory };
+    let keys =
+        [place.record_key("shop", old.rollouts[0].seed), place.firsts_key("shop", old.rollouts[0].seed, 0)];
+    let is_empty = |key: &String| memory.read(key).unwrap().0.is_empty();
+    assert_eq!(memory.shown.borrow().get("guard_hold"), Some(&1));
+    vm.guards.replace(policy(r#"{"warmup": "0s", "errors": {}, "window": "2s"}"#, "shop"));
+    vm.tick();
+    assert!(!keys.iter().any(is_empty), "evidence is kept under another window");
+    assert_eq!(memory.shown.borrow().get("guard_hold"), Some(&1));
+    vm.guards.replace(policy(PROMPT, "again"));
+    vm.tick();
+    assert!(keys.iter().all(is_empty), "a seed that is not used any more");
+    assert_eq!(memory.shown.borrow().get("guard_hold"), Some(&0));
+    vm.fail(0..20);
+    vm.guards.replace(Rc::new(empty()));
+    vm.tick();
+    assert_eq!(memory.shown.borrow().get("idle shop"), Some(&0));
+}
+
+#[test]
+fn a_request_is_counted_under_the_policy_that_has_come_meanwhile() {
+    let (memory, old) = (Shown::default(), policy(PROMPT, "shop"));
+    let rollout = &old.rollouts[0];
+    let guard = rollout.guard.as_ref().unwrap();
+    let failed = Ended { status: Some(503), ..Ended::default() };
+    let counted = |next: Rc<Policy>| {
+        let mut vm = Vm::new(&old, &memory);
+        vm.guards.replace(next);
+        let exposure = Exposure::new(rollout, guard, CANARY, Some(Bucket(7)), || vm.now_ms);
+        vm.guards.count(&exposure, failed, vm.now_ms, &memory);
+        vm.guards.watches.len()
+    };
+    let moved = document(PROMPT, "shop").replace(
+        r#""rollouts": ["#,
+        r#""rollouts": [{"name": "before", "variants":
+        {"a": {}, "b": {}}, "default": "a", "strategy": {"dark": {"variant": "b"}}},"#,
+    );
+    assert_eq!(counted(Rc::new(Policy::parse(moved.as_bytes(), &Clusters::default()).unwrap())), 1);
+    assert_eq!(counted(policy(PROMPT, "another")), 0);
+    assert_eq!(counted(Rc::new(empty())), 0);
+}
+
+#[test]
+fn a_guard_that_has_seen_all_of_few_users_fail_sees_them_again() {
+    let (memory, policy) = (Shown::default(), policy(PROMPT, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    let minute = |vm: &mut Vm<'_>, is_bad: bool| {
+        for second in 0..60 {
+            for key in 0..50 {
+                // One request in a hundred fails, whoever is served.
+                let fails = (second * 50 + key) % 97 == 0;
+                vm.request(STABLE, key + 1_000_000, if fails { 503 } else { 200 });
+                vm.request(CANARY, key, if is_bad || fails { 503 } else { 200 });
+            }
+            vm.tick();
+        }
+    };
+    (0..60).for_each(|_| minute(&mut vm, false));
+    let record = vm.guards.record(&policy.rollouts[0], &memory);
+    assert!(record.case("canary").unwrap().own[0].bad > 100, "50 users fail in more than one epoch");
+    assert!(!vm.is_rolled_back());
+    (0..12).for_each(|_| minute(&mut vm, true));
+    assert!(vm.is_rolled_back());
+}
+
 #[test]
 fn as_many_verdicts_as_are_kept_are_read_again() {
     let mut verdicts = Verdicts::default();
     for i in 0..5_000 {
         let name = |prefix: &str| format!("{prefix:a<58}{i:05}").into_boxed_str();
-        verdicts.add(Verdict { rollout: name("r"), seed: u64::MAX, variant: name("v"), revision: u64::MAX });
+        verdicts.add(Verdict {
+            rollout: name("r"),
+            seed: u64::MAX,
+            variant: name("v"),
+            revision: u64::MAX,
+            source: u64::MAX,
+            since_ms: i64::MIN,
+        });
     }
-    assert_eq!(Verdicts::read(&verdicts.bytes()), verdicts);
+    assert_eq!(Verdicts::read(&verdicts.bytes()), Some(verdicts.clone()));
     assert_ne!(verdicts, Verdicts::default());
 }
 
@@ -581,7 +765,7 @@ fn a_record_reads_back_and_nothing_in_it_is_no_number() {
 #[test]
 fn what_a_vm_keeps_for_a_guard_is_small() {
     // The heap of a watch over as many variants as there may be, and its series' ids.
-    let watch = size_of::<Watch>() + 400 * 4 + TESTS * 1_024;
+    let watch = size_of::<Watch>() + 384 * 4 + TESTS * 1_024;
     let arms = MAX_COMPARED * watch::ARM_BYTES;
     // Of each variant the gauges and the counters of each comparison, in a table that may be half empty.
     let ids = (MAX_COMPARED + 1) * (TESTS + 1) * 2 * (8 + PLACES * 4);

@@ -10,7 +10,28 @@ use crate::schedule::VariantId;
 const MAX_BYTES: usize = 1 << 20;
 
 /// The most verdicts that are kept: they take less than that, with the longest names.
-const MOST: usize = 4_000;
+const MOST: usize = 3_000;
+
+/// So many lapse at once.
+const MOST_LAPSE: usize = 64;
+
+/// Who gives verdicts, and may let them lapse: another listener that is draining, or is called the same by mistake, must not
+/// undo a rollback that is none of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Where its policies come from, hashed; 0: from the plugin configuration.
+    pub source: u64,
+    /// Since when it has its configuration, in unix milliseconds.
+    pub since_ms: i64,
+}
+
+impl Author {
+    /// One whose policy stands in its configuration.
+    #[must_use]
+    pub fn inline(since_ms: i64) -> Author {
+        Author { source: 0, since_ms }
+    }
+}
 
 /// A variant that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +45,27 @@ pub struct Verdict {
     pub variant: Box<str>,
     /// The revision of the policy under which that was said.
     pub revision: u64,
+    /// Where that policy came from.
+    #[serde(default)]
+    pub source: u64,
+    /// Since when who said it had its configuration.
+    #[serde(default)]
+    pub since_ms: i64,
 }
 
 impl Verdict {
+    /// That the variant is given up.
+    pub fn new(author: Author, policy: &Policy, rollout: &Rollout, variant: &str) -> Verdict {
+        Verdict {
+            rollout: rollout.name.clone(),
+            seed: rollout.seed.0,
+            variant: variant.into(),
+            revision: policy.revision,
+            source: author.source,
+            since_ms: author.since_ms,
+        }
+    }
+
     /// The variant that `policy` still has with a guard that rolls back.
     fn concerns(&self, policy: &Policy) -> Option<(RolloutId, VariantId)> {
         let (id, rollout) = policy.rollout_named(&self.rollout)?;
@@ -38,8 +77,16 @@ impl Verdict {
         (is_guarded && rollout.seed.0 == self.seed).then_some((id, variant))
     }
 
-    fn is_about(&self, rollout: &Rollout, variant: &str) -> bool {
-        (&*self.rollout, self.seed, &*self.variant) == (&*rollout.name, rollout.seed.0, variant)
+    fn is_like(&self, other: &Verdict) -> bool {
+        (&self.rollout, self.seed, &self.variant) == (&other.rollout, other.seed, &other.variant)
+    }
+
+    /// Whether it lapses because `policy` does not have the variant any more. Not where that policy is older, or was not put
+    /// in the place of the verdict's own.
+    fn lapses(&self, policy: &Policy, author: Author) -> bool {
+        let is_newer = author.source == 0 || self.revision <= policy.revision;
+        let is_own = self.source == author.source && self.since_ms <= author.since_ms;
+        is_own && is_newer && self.concerns(policy).is_none()
     }
 }
 
@@ -48,16 +95,19 @@ impl Verdict {
 pub struct Verdicts(Vec<Verdict>);
 
 impl Verdicts {
-    /// Reads them; what is none is empty.
+    /// Reads them; nothing where they are damaged.
     #[must_use]
-    pub fn read(bytes: &[u8]) -> Verdicts {
-        if bytes.len() > MAX_BYTES {
-            return Verdicts::default();
+    pub fn read(bytes: &[u8]) -> Option<Verdicts> {
+        if bytes.is_empty() {
+            return Some(Verdicts::default());
         }
-        let mut verdicts: Vec<Verdict> = serde_json::from_slice(bytes).unwrap_or_default();
+        if bytes.len() > MAX_BYTES {
+            return None;
+        }
+        let mut verdicts: Vec<Verdict> = serde_json::from_slice(bytes).ok()?;
         // What no policy can be about would lapse at once, and be told.
         verdicts.retain(|it| is_name(&it.rollout) && is_name(&it.variant));
-        Verdicts(verdicts)
+        Some(Verdicts(verdicts))
     }
 
     /// What lies in shared data.
@@ -68,26 +118,28 @@ impl Verdicts {
 
     /// Adds one; `false` where it is there, or there are too many to be read again.
     pub fn add(&mut self, verdict: Verdict) -> bool {
-        let is_new = !self.0.contains(&verdict) && self.0.len() < MOST;
+        let is_new = self.0.len() < MOST && !self.0.iter().any(|it| it.is_like(&verdict));
         if is_new {
-            let Verdict { rollout, seed, variant, .. } = &verdict;
-            self.0.retain(|it| (&it.rollout, it.seed, &it.variant) != (rollout, *seed, variant));
             self.0.push(verdict);
         }
         is_new
     }
 
-    /// Removes those that `policy`, or one that came before it, has made lapse; these. A newer policy's are left to
-    /// those who have it.
-    pub fn lapse(&mut self, policy: &Policy) -> Vec<Verdict> {
-        let lapses = |it: &mut Verdict| it.revision <= policy.revision && it.concerns(policy).is_none();
-        self.0.extract_if(.., lapses).collect()
+    /// Removes some of those that lapse under `policy`; these.
+    pub fn lapse(&mut self, policy: &Policy, author: Author) -> Vec<Verdict> {
+        self.0.extract_if(.., |it| it.lapses(policy, author)).take(MOST_LAPSE).collect()
     }
 
-    /// Whether the variant was given up.
-    #[must_use]
-    pub fn have(&self, rollout: &Rollout, variant: &str) -> bool {
-        self.0.iter().any(|it| it.is_about(rollout, variant))
+    /// Makes those its own that an earlier configuration has left behind: the plugin was updated, and they are to lapse with
+    /// this one's policies.
+    pub fn adopt(&mut self, policy: &Policy, author: Author) {
+        for verdict in &mut self.0 {
+            let is_left = verdict.source != author.source && verdict.since_ms < author.since_ms;
+            if is_left && verdict.concerns(policy).is_some() {
+                (verdict.source, verdict.since_ms) = (author.source, author.since_ms);
+                verdict.revision = policy.revision;
+            }
+        }
     }
 
     /// What they mean under a policy.

@@ -1,13 +1,14 @@
 //! What one VM has seen of a guarded rollout and not yet told the others.
 
 use crate::bucket::Bucket;
+use crate::guard::Exposure;
 use crate::guard::ended::Ended;
 use crate::guard::evidence::{Sums, count};
 use crate::guard::firsts::Firsts;
 use crate::guard::histogram::Histogram;
-use crate::guard::record::{Batch, Tally};
+use crate::guard::record::{Batch, Keyed, Tally};
 use crate::guard::terms::{Guard, Latency, MAX_QUANTILES, TESTS, Unit};
-use crate::schedule::{Split, VariantId};
+use crate::schedule::{Schedule, VariantId};
 
 /// So many requests close a window before its time.
 const WINDOW_REQUESTS: u64 = 256;
@@ -26,6 +27,8 @@ pub struct Watch {
     default: VariantId,
     /// What the default has had, by comparison.
     tallies: [Tally; TESTS],
+    /// How much of that was told.
+    told: [Tally; TESTS],
     /// Those that are compared with the default.
     arms: Box<[Arm]>,
     slowness: Slowness,
@@ -62,7 +65,7 @@ struct Warmup {
 struct Window {
     since_ms: i64,
     /// What first bad events of keys have said.
-    keyed: [Sums; TESTS],
+    keyed: [Keyed; TESTS],
     own: [Tally; TESTS],
     default: [Tally; TESTS],
 }
@@ -70,26 +73,18 @@ struct Window {
 /// Which responses are slow.
 #[derive(Debug, Default)]
 struct Slowness {
-    /// Of the default's responses since thresholds were last set.
+    /// Of the default's responses since all thresholds were set.
     histogram: Histogram,
-    /// Above these a response is slow, in microseconds.
-    thresholds_us: [Option<u64>; MAX_QUANTILES],
+    thresholds: [Option<Threshold>; MAX_QUANTILES],
+}
+
+/// Above it a response is slow.
+#[derive(Clone, Copy, Debug)]
+struct Threshold {
+    us: u64,
     set_ms: i64,
     /// How many buckets the compared variants had then.
     width: u64,
-}
-
-/// A request that counts, as the VM that served it saw it end.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen<'s> {
-    /// The variant that it got.
-    pub variant: VariantId,
-    /// The bucket of its targeting key.
-    pub bucket: Option<Bucket>,
-    /// The split under which it got it.
-    pub split: Split<'s>,
-    /// How it ended.
-    pub ended: Ended,
 }
 
 impl Watch {
@@ -111,51 +106,51 @@ impl Watch {
             is_queued: false,
             default,
             tallies: Default::default(),
+            told: Default::default(),
             arms: guard.compared.iter().map(arm).collect(),
             slowness: Slowness::default(),
             firsts: Default::default(),
         }
     }
 
-    /// Counts a request. Of a key's bad events only those for which `is_first` holds count; it is given the copy of the
-    /// process's bitmap for that comparison.
+    /// Counts a request that has ended so. Of a key's bad events only those count for which `first` says in which epoch they
+    /// are the first; it is given the copy of the process's bitmap for that comparison.
     pub fn count(
         &mut self,
-        seen: &Seen<'_>,
+        exposure: &Exposure,
+        ended: &Ended,
         guard: &Guard,
+        schedule: &Schedule,
         now_ms: i64,
-        mut is_first: impl FnMut(usize, Bucket, &mut Option<Firsts>) -> bool,
+        mut first: impl FnMut(usize, Bucket, &mut Option<Firsts>) -> Option<i64>,
     ) {
-        if seen.variant == self.default
-            && let Some(us) = seen.ended.latency_us()
-        {
+        let is_default = exposure.variant == self.default;
+        if is_default && let Some(us) = ended.latency_us() {
             self.slowness.histogram.record(us);
         }
-        let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
+        let own = self.arms.iter_mut().find(|arm| arm.variant == exposure.variant);
         let is_warm = own.is_none_or(|arm| arm.is_warm(guard, &self.tallies, now_ms));
-        let mut outcomes = self.outcomes(&seen.ended, guard);
+        let mut outcomes = self.outcomes(ended, guard);
         for (test, outcome) in outcomes.iter_mut().enumerate() {
             if *outcome != Some(true) || guard.unit == Unit::Request {
                 continue;
             }
             // A request without bucket is not split by key; there is none.
-            let (Some(bucket), Some(copy)) = (seen.bucket, self.firsts.get_mut(test)) else { continue };
-            if is_first(test, bucket, copy) {
-                if is_warm {
-                    self.keyed(test, seen, guard);
-                }
-            } else {
-                *outcome = Some(false);
+            let (Some(bucket), Some(copy)) = (exposure.bucket, self.firsts.get_mut(test)) else { continue };
+            match first(test, bucket, copy) {
+                Some(epoch_ms) if is_warm => self.keyed(test, epoch_ms, exposure, guard),
+                Some(_) => {}
+                None => *outcome = Some(false),
             }
         }
         // Not before: keys that fail while a variant warms up have had their first bad event, as the default's have.
         if !is_warm {
             return;
         }
-        let own = self.arms.iter_mut().find(|arm| arm.variant == seen.variant);
+        let own = self.arms.iter_mut().find(|arm| arm.variant == exposure.variant);
         let tallies = match own {
             Some(arm) => &mut arm.tallies,
-            None if seen.variant == self.default => &mut self.tallies,
+            None if is_default => &mut self.tallies,
             None => return,
         };
         for (tally, outcome) in tallies.iter_mut().zip(outcomes) {
@@ -163,41 +158,48 @@ impl Watch {
                 tally.count(is_bad);
             }
         }
-        self.close(guard, seen.split, now_ms);
+        self.close(guard, schedule, now_ms);
     }
 
     /// What a request that ended so says, for each comparison; nothing where it says nothing.
     fn outcomes(&self, ended: &Ended, guard: &Guard) -> [Option<bool>; TESTS] {
         let errors = guard.errors.as_ref().and_then(|errors| ended.is_error(&errors.failures));
-        let [a, b] = self.slowness.thresholds_us.map(|us| us.and_then(|us| ended.is_slower(us)));
+        let [a, b] = self.slowness.thresholds.map(|it| it.and_then(|it| ended.is_slower(it.us)));
         [errors, a, b]
     }
 
-    /// Notes a key's first bad event, for every variant that it bears on: with the share that the variant has of its own
-    /// and the default's keys.
-    fn keyed(&mut self, test: usize, seen: &Seen<'_>, guard: &Guard) {
-        for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
-            let is_own = arm.variant == seen.variant;
-            if !is_own && seen.variant != self.default {
+    /// Notes a key's first bad event in an epoch, for every variant that it bears on: with the share that the variant has of
+    /// its own and the default's keys.
+    fn keyed(&mut self, test: usize, epoch_ms: i64, exposure: &Exposure, guard: &Guard) {
+        for (arm, width) in self.arms.iter_mut().zip(exposure.widths.compared) {
+            let is_own = arm.variant == exposure.variant;
+            if !arm.warmup.is_over || !(is_own || exposure.variant == self.default) {
                 continue;
             }
-            let [own, other] = [arm.variant, self.default].map(|variant| count(seen.split.width(variant)));
-            if let Some(sums) = arm.window.keyed.get_mut(test) {
-                sums.add(u64::from(is_own), 1, share(own, other, guard.margin));
+            let share = share(count(width), count(exposure.widths.default), guard.margin);
+            if let Some(keyed) = arm.window.keyed.get_mut(test) {
+                let mut sums = Sums::default();
+                sums.add(u64::from(is_own), 1, share);
+                keyed.merge(&Keyed { epoch_ms, sums });
             }
         }
     }
 
     /// Closes the windows that are full or old.
-    pub fn close(&mut self, guard: &Guard, split: Split<'_>, now_ms: i64) {
+    pub fn close(&mut self, guard: &Guard, schedule: &Schedule, now_ms: i64) {
         let mut has_closed = false;
         for arm in self.arms.iter_mut().filter(|arm| arm.warmup.is_over) {
             has_closed |= arm.close(&self.tallies, guard, now_ms);
         }
         if has_closed && let Some(latency) = &guard.latency {
-            let width = guard.compared.iter().map(|variant| split.width(*variant)).sum();
-            self.slowness.renew(latency, width, now_ms);
+            let widths = guard.widths(schedule.at(now_ms), self.default);
+            self.slowness.renew(latency, widths.compared.iter().sum(), now_ms);
         }
+    }
+
+    /// What the default has had since this was last asked.
+    pub fn untold_default(&mut self) -> [Tally; TESTS] {
+        since(self.tallies, std::mem::replace(&mut self.told, self.tallies))
     }
 
     /// Whether requests are gathered or something is to be told.
@@ -241,10 +243,6 @@ impl Arm {
 
     /// What the variant and the default have had since the window was opened.
     fn gathered(&self, default: &[Tally; TESTS]) -> ([Tally; TESTS], [Tally; TESTS]) {
-        let since = |mut now: [Tally; TESTS], then: [Tally; TESTS]| {
-            now.iter_mut().zip(then).for_each(|(now, then)| *now = now.since(then));
-            now
-        };
         (since(self.tallies, self.window.own), since(*default, self.window.default))
     }
 
@@ -253,8 +251,8 @@ impl Arm {
         let (own, other) = self.gathered(default);
         let age_ms = now_ms.saturating_sub(self.window.since_ms);
         let Some(mut batch) = Batch::of_window(&own, &other, age_ms, guard) else { return false };
-        for (sums, keyed) in batch.sums.iter_mut().zip(&self.window.keyed) {
-            sums.merge(keyed);
+        if guard.unit == Unit::Key {
+            batch.tests = self.window.keyed;
         }
         self.pending.merge(&batch);
         self.open(default, now_ms);
@@ -288,9 +286,9 @@ impl Batch {
         }
         let mut batch = Batch { own: *own, default: *default, ..Batch::default() };
         if guard.unit == Unit::Request && !is_one_sided {
-            for ((sums, own), other) in batch.sums.iter_mut().zip(own).zip(default) {
+            for ((test, own), other) in batch.tests.iter_mut().zip(own).zip(default) {
                 let share = share(count(own.requests), count(other.requests), guard.margin);
-                sums.add(own.bad, own.bad.saturating_add(other.bad), share);
+                test.sums.add(own.bad, own.bad.saturating_add(other.bad), share);
             }
         }
         let [errors, ..] = own;
@@ -305,28 +303,35 @@ impl Slowness {
     /// Sets thresholds that are not set yet, or anew where the step is another one or some time has passed: from the
     /// past, so that they owe nothing to the requests that they will judge.
     fn renew(&mut self, latency: &Latency, width: u64, now_ms: i64) {
-        let since_ms = now_ms.saturating_sub(self.set_ms);
-        let is_due = width != self.width || !(0..THRESHOLDS_MS).contains(&since_ms);
-        let is_set = |us: &Option<u64>| us.is_some();
-        let quantiles = latency.quantiles.iter();
-        if !is_due && self.thresholds_us.iter().zip(quantiles.clone()).all(|(us, _)| is_set(us)) {
-            return;
-        }
-        let Some(median_us) = self.histogram.quantile(500_000) else { return };
-        let mut all_set = true;
-        for (threshold, millionths) in self.thresholds_us.iter_mut().zip(quantiles) {
-            if self.histogram.count() < latency.baseline(*millionths) {
-                all_set = false;
-            } else if is_due || threshold.is_none() {
-                let us = self.histogram.quantile(*millionths).unwrap_or(median_us);
-                *threshold = Some(us.max(median_us.saturating_add(latency.min_delta_us)));
+        let (mut is_new, mut all_stand) = (false, true);
+        for (threshold, millionths) in self.thresholds.iter_mut().zip(&latency.quantiles) {
+            if threshold.is_some_and(|it| it.stands(width, now_ms)) {
+                continue;
+            }
+            let has_baseline = self.histogram.count() >= latency.baseline(*millionths);
+            match self.histogram.above(*millionths, latency.min_delta_us).filter(|_| has_baseline) {
+                Some(us) => {
+                    *threshold = Some(Threshold { us, set_ms: now_ms, width });
+                    is_new = true;
+                }
+                None => all_stand = false,
             }
         }
-        if all_set {
+        if is_new && all_stand {
             self.histogram.clear();
-            (self.set_ms, self.width) = (now_ms, width);
         }
     }
+}
+
+impl Threshold {
+    fn stands(&self, width: u64, now_ms: i64) -> bool {
+        self.width == width && (0..THRESHOLDS_MS).contains(&now_ms.saturating_sub(self.set_ms))
+    }
+}
+
+fn since(mut now: [Tally; TESTS], then: [Tally; TESTS]) -> [Tally; TESTS] {
+    now.iter_mut().zip(then).for_each(|(now, then)| *now = now.since(then));
+    now
 }
 
 /// The share of the bad events that a variant has if its odds of one are `margin` times the default's.

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 
 use crate::configuration::{Configuration, Source};
+use crate::guard::Author;
 use crate::lease::{Claim, Holder};
 use crate::plugin::host;
 use crate::plugin::{now_ms, random};
@@ -28,6 +29,8 @@ pub struct Fetching {
 
 /// The entries of shared data that all root contexts with one source share.
 struct SharedKeys {
+    /// The source, hashed.
+    source: u64,
     policy: String,
     stamp: String,
     lease: String,
@@ -48,6 +51,11 @@ impl Fetching {
             call: None,
             stamp: None,
         }
+    }
+
+    /// Who gives verdicts under policies of this source.
+    pub fn author(&self) -> Author {
+        Author { source: self.keys.source, since_ms: self.holder.born_ms }
     }
 
     /// Renews the lease, or takes it over if it is free; whether this root context holds it.
@@ -133,8 +141,10 @@ impl SharedKeys {
             hasher.write_u8(0);
         }
         hasher.write_u8(u8::from(configuration.verify));
-        let place = format!("mulkko/1/{}/{:016x}", configuration.name, hasher.finish());
+        let source = hasher.finish();
+        let place = format!("mulkko/1/{}/{source:016x}", configuration.name);
         SharedKeys {
+            source,
             policy: format!("{place}/policy"),
             stamp: format!("{place}/stamp"),
             lease: format!("{place}/lease"),

@@ -1,11 +1,8 @@
 //! How guards reach what the VMs of a process share, and how a stream tells them how its request ended.
 
-use std::rc::Rc;
-
 use crate::guard::{Ended, Exposure, Nature, Process, Series};
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
-use crate::plugin::shared::InForce;
 
 /// The memory and the metrics of the process.
 pub struct Host<'m>(pub &'m Metrics);
@@ -38,8 +35,6 @@ impl Process for Host<'_> {
 
 /// A request that counts for guards.
 pub struct Watched {
-    /// What it was decided under.
-    pub in_force: Rc<InForce>,
     /// The decisions that count.
     pub exposures: Vec<Exposure>,
     nature: Nature,
@@ -49,9 +44,9 @@ pub struct Watched {
 
 impl Watched {
     /// A request whose headers have just come.
-    pub fn new(in_force: Rc<InForce>, exposures: Vec<Exposure>, nature: Nature) -> Watched {
+    pub fn new(exposures: Vec<Exposure>, nature: Nature) -> Watched {
         let start_ns = host::now_ns().unwrap_or(0);
-        Watched { in_force, exposures, nature, start_ns, headers_us: None }
+        Watched { exposures, nature, start_ns, headers_us: None }
     }
 
     /// The response's headers have come.

@@ -11,6 +11,7 @@ use proxy_wasm::types::{BufferType, ContextType, MapType};
 use crate::configuration::{Configuration, Source};
 use crate::decide::Node;
 use crate::finding::Finding;
+use crate::guard::Author;
 use crate::ofrep::Bearer;
 use crate::pass::PassKeys;
 use crate::plugin::fetching::Fetching;
@@ -57,7 +58,12 @@ impl Root {
     /// The root context that the host knows by this id.
     pub fn new(id: u32) -> Root {
         Root {
-            shared: Rc::new(Shared::new(Configuration::default(), Secrets::default(), Node::default())),
+            shared: Rc::new(Shared::new(
+                Configuration::default(),
+                Author::inline(0),
+                Secrets::default(),
+                Node::default(),
+            )),
             update: Update::default(),
             fetching: None,
             refused_configuration: false,
@@ -107,7 +113,8 @@ impl RootContext for Root {
         self.update = Update::new(configuration.policy.take(), configuration.verify);
         self.fetching =
             configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
-        self.shared = Rc::new(Shared::new(configuration, secrets, node()));
+        let author = self.fetching.as_ref().map_or_else(|| Author::inline(now_ms()), Fetching::author);
+        self.shared = Rc::new(Shared::new(configuration, author, secrets, node()));
         if let Some(found) = &refusal {
             log::error!("plugin configuration refused: {}", First(found));
             self.refused_configuration = true;

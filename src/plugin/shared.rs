@@ -10,7 +10,7 @@ use fnv::FnvHasher;
 use crate::configuration::Configuration;
 use crate::decide::{Decision, Decisions, Node, Reason};
 use crate::flag::{Error, FlagId, Resolution};
-use crate::guard::{self, Change, Guards, RolledBack};
+use crate::guard::{self, Author, Change, Guards, RolledBack};
 use crate::ofrep::{Answer, BODY_TIMEOUT_MS, Bearer};
 use crate::pass::PassKeys;
 use crate::plugin::guarding::{Host, Watched};
@@ -32,6 +32,7 @@ pub struct Shared {
     pub node: Node,
     /// Its metrics.
     pub metrics: Metrics,
+    author: Author,
     policy: RefCell<Option<Rc<InForce>>>,
     guards: RefCell<Option<Guards>>,
     /// How many of the guarded rollouts have their series defined.
@@ -65,10 +66,11 @@ struct WaitingStream {
 
 impl Shared {
     /// Nothing is in force yet.
-    pub fn new(configuration: Configuration, secrets: Secrets, node: Node) -> Shared {
+    pub fn new(configuration: Configuration, author: Author, secrets: Secrets, node: Node) -> Shared {
         Shared {
             metrics: Metrics::new(&configuration.name),
             configuration,
+            author,
             secrets,
             node,
             policy: RefCell::default(),
@@ -147,8 +149,10 @@ impl Shared {
         {
             let mut guards = self.guards.borrow_mut();
             match &mut *guards {
-                Some(guards) => guards.replace(Rc::clone(&policy), &Host(&self.metrics)),
-                None => *guards = Some(Guards::new(&self.configuration.name, Rc::clone(&policy))),
+                Some(guards) => guards.replace(Rc::clone(&policy)),
+                None => {
+                    *guards = Some(Guards::new(&self.configuration.name, self.author, Rc::clone(&policy)));
+                }
             }
         }
         self.defined.set(0);
@@ -187,7 +191,7 @@ impl Shared {
         let (ended, now_ms) = (watched.ended(), now_ms());
         self.with_guards(|guards, host| {
             for exposure in &watched.exposures {
-                guards.count(&watched.in_force.policy, exposure, ended, now_ms, host);
+                guards.count(exposure, ended, now_ms, host);
             }
         });
     }

@@ -91,8 +91,8 @@ impl Stream {
             self.guards = Some(shared.explain_guards(&decisions));
         }
         let exposures = std::mem::take(&mut decisions.exposures);
-        if let (Some(in_force), false) = (in_force, exposures.is_empty()) {
-            self.watched = Some(Box::new(Watched::new(in_force, exposures, Nature::of(&headers))));
+        if !exposures.is_empty() {
+            self.watched = Some(Box::new(Watched::new(exposures, Nature::of(&headers))));
         }
         Ok(())
     }

@@ -239,8 +239,9 @@ impl Work {
         if policy.by_name.insert(wire.name.as_str().into(), id).is_some() {
             findings.report(&place.field("name"), Problem::Twice(wire.name.clone()));
         }
-        if compiled.as_ref().is_some_and(|rollout| rollout.guard.is_some()) {
+        if let Some(guard) = compiled.as_ref().and_then(|rollout| rollout.guard.as_ref()) {
             policy.guarded.push(id);
+            policy.by_guard.insert(guard.identity, id);
         }
         self.slice_is_free(&wire, compiled.as_ref(), item, place);
         self.policy.rollouts.extend(compiled);

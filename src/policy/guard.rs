@@ -4,6 +4,7 @@ use std::hash::Hasher;
 
 use fnv::FnvHasher;
 
+use crate::bucket::Seed;
 use crate::finding::{Findings, Path, Problem};
 use crate::guard::{Errors, Failures, Guard, Latency, MAX_COMPARED, MAX_QUANTILES, OnBreach, Unit};
 use crate::moment::Duration;
@@ -30,6 +31,12 @@ const GRPC_STATUSES: [u64; 6] = [4, 2, 8, 13, 14, 15];
 
 /// What a guard's rollout is like.
 pub struct Guarded<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// What it hashes before the key.
+    pub seed: Seed,
+    /// What its variants are called.
+    pub variants: &'a [&'a str],
     /// Its strategy.
     pub kind: Kind,
     /// How its split moves.
@@ -92,15 +99,14 @@ pub fn compile(
         TargetingKey::Key(key) if key != KeyId::REQUEST && is_relative => Unit::Key,
         _ => Unit::Request,
     };
-    let mut terms = FnvHasher::default();
-    terms.write(format!("{margin} {:?} {errors:?} {latency:?}", rollout.key_name).as_bytes());
-    Some(Guard {
+    let mut guard = Guard {
         // Each comparison has an equal part of the probability of being wrong.
         breach: (f64::from(u32::try_from(comparisons.max(1)).ok()?) / alpha).ln(),
         compared,
         margin,
         unit,
-        terms: terms.finish(),
+        terms: hashed(&format!("{margin} {:?} {errors:?} {latency:?}", rollout.key_name)),
+        identity: 0,
         errors,
         latency,
         window_ms,
@@ -109,7 +115,16 @@ pub fn compile(
             wire::OnBreach::Rollback => OnBreach::Rollback,
             wire::OnBreach::Report => OnBreach::Report,
         },
-    })
+    };
+    let Guarded { name, seed, variants, default, .. } = rollout;
+    guard.identity = hashed(&format!("{name} {seed:?} {variants:?} {default:?} {guard:?}"));
+    Some(guard)
+}
+
+fn hashed(text: &str) -> u64 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 /// Before and after a switch nothing runs at the same time: errors can be counted, but not compared.

@@ -68,8 +68,16 @@ pub fn compile(
     let guard = match &rollout.guard {
         None => None,
         Some(guard) => {
-            let guarded =
-                Guarded { kind, schedule: &schedule, key, key_name: rollout.key.as_deref(), default };
+            let guarded = Guarded {
+                name: &rollout.name,
+                seed,
+                variants: &names,
+                kind,
+                schedule: &schedule,
+                key,
+                key_name: rollout.key.as_deref(),
+                default,
+            };
             Some(Box::new(guard::compile(guard, &guarded, &place.field("guard"), findings)?))
         }
     };

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mulkko::bucket::Bucket;
-use mulkko::guard::{Ended, Exposure, Guards, Memory};
+use mulkko::guard::{Author, Ended, Exposure, Guards, Memory};
 use mulkko::policy::{Clusters, Policy};
 use mulkko::schedule::VariantId;
 
@@ -23,17 +23,18 @@ pub fn bench(rollouts: u32) {
     let document = guarded(document(usize::try_from(rollouts).expect("a count")));
     let policy = Rc::new(Policy::parse(&document, &Clusters::default()).expect("a policy"));
     let memory = Memory::default();
-    let mut guards = Guards::new("bench", Rc::clone(&policy));
+    let mut guards = Guards::new("bench", Author::inline(0), Rc::clone(&policy));
     let (mut counting, mut judging, mut resting) = (Vec::new(), Vec::new(), Vec::new());
     for second in 0..11 {
         let now_ms = 1_800_000_000_000 + second * 1_000;
         let start = Instant::now();
         for i in 0..10 {
-            for rollout in 0..rollouts {
+            for (bucket, rollout) in (0..).zip(&policy.rollouts) {
+                let guard = rollout.guard.as_ref().expect("a guard");
                 let variant = VariantId(u8::from(i == 0));
-                let exposure = Exposure { rollout, variant, bucket: Some(Bucket(rollout)), now_ms: 0 };
+                let exposure = Exposure::new(rollout, guard, variant, Some(Bucket(bucket)), || now_ms);
                 let ended = Ended { status: Some(200), headers_us: Some(900), ..Ended::default() };
-                guards.count(&policy, &exposure, ended, now_ms, &memory);
+                guards.count(&exposure, ended, now_ms, &memory);
             }
         }
         counting.push(start.elapsed() / (10 * rollouts));

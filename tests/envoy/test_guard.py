@@ -25,7 +25,8 @@ RUNS = [0, *(pytest.param(run, marks=pytest.mark.long) for run in range(1, 21))]
 # What the log says of a rollback: one line, with the figures in plain words.
 LINE = re.compile(
     r"shop: checkout-v2: canary is rolled back: "
-    r"canary (failed|was slow in) (\d+) of (\d+), stable \d+ of \d+; "
+    r"canary (?:failed|was slow)(?: in| for)? (\d+)(?: keys in| of) (\d+)(?: requests)?, "
+    r"stable \d+(?: keys in| of) \d+(?: requests)?; "
     r"a healthy canary would show this once in [\d,]+ rollouts"
 )
 

@@ -222,7 +222,7 @@ NAN, INFINITE = struct.pack("<d", float("nan")), struct.pack("<d", float("inf"))
 
 def case(state, number):
     """A case of the right size."""
-    return VARIANT + struct.pack("<Q", state) + number * 45
+    return VARIANT + struct.pack("<Q", state) + number * 51
 
 
 def verdict(**members):

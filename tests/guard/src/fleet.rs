@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use mulkko::bucket::Bucket;
-use mulkko::guard::{Case, Ended, Exposure, Guards, Memory};
+use mulkko::guard::{Author, Case, Ended, Exposure, Guards, Memory};
 use mulkko::policy::{Policy, Rollout};
 use mulkko::schedule::VariantId;
 
@@ -31,7 +31,8 @@ pub struct Request {
 
 impl Fleet {
     pub fn new(policy: &Rc<Policy>, workers: usize) -> Fleet {
-        let workers = (0..workers).map(|_| Guards::new("report", Rc::clone(policy))).collect();
+        let workers =
+            (0..workers).map(|_| Guards::new("report", Author::inline(0), Rc::clone(policy))).collect();
         Fleet { policy: Rc::clone(policy), workers, memory: Memory::default() }
     }
 
@@ -43,7 +44,9 @@ impl Fleet {
     /// One of the workers has served a request; any number names one.
     pub fn count(&mut self, worker: usize, request: Request) {
         let Request { variant, bucket, is_error, latency_us, now_ms } = request;
-        let exposure = Exposure { rollout: 0, variant, bucket: Some(bucket), now_ms };
+        let rollout = self.policy.rollouts.first().expect("there is one");
+        let guard = rollout.guard.as_ref().expect("it is guarded");
+        let exposure = Exposure::new(rollout, guard, variant, Some(bucket), || now_ms);
         let ended = Ended {
             status: Some(if is_error { 503 } else { 200 }),
             headers_us: Some(latency_us),
@@ -52,7 +55,7 @@ impl Fleet {
         };
         let worker = worker % self.workers.len();
         if let Some(guards) = self.workers.get_mut(worker) {
-            guards.count(&self.policy, &exposure, ended, now_ms, &self.memory);
+            guards.count(&exposure, ended, now_ms, &self.memory);
         }
     }
 
