@@ -59,6 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     section("days", &|report| errors::days(sizes.days, &of_errors, report));
     section("users", &|report| users::robustness(sizes.users, &of_errors, report));
     section("hard", &|report| users::hard(sizes.users, &of_errors, report));
+    section("epochs", &|report| users::epochs(sizes.users, &of_errors, report));
     section("latency", &|report| latency::latency(sizes.latency, &of_latency, report));
 
     let picture = folder.join("evidence.svg");

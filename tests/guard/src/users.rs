@@ -11,18 +11,18 @@ use crate::fleet::{CANARY, Fleet, Request};
 use crate::policies::{START_MS, Terms, policy};
 use crate::rules::{Checked, NAMES, OURS, Second, is_breach};
 use crate::runs::runs;
-use crate::tables::{Report, Share};
+use crate::tables::{Report, Sample, Share};
 
 const REQUESTS_PER_SECOND: usize = 100;
 const HOUR_S: i64 = 3_600;
 
 /// A world in which both variants are alike.
 #[derive(Clone, Copy)]
-struct World {
+struct World<'s> {
     name: &'static str,
     users: u32,
     /// What is split between them: the canary's steps.
-    steps: &'static str,
+    steps: &'s str,
     errors: Errors,
     /// The page's figures, in percent of its 200 runs: by request, by user, Flagger, Argo 99 %.
     page: Option<[f64; 4]>,
@@ -45,7 +45,7 @@ const FIVE_PERCENT: &str = r#"[{"percent": 5}]"#;
 const RAMP: &str = r#"[{"percent": 1, "hold": "12m"}, {"percent": 5, "hold": "12m"}, {"percent": 10, "hold": "12m"},
     {"percent": 25, "hold": "12m"}, {"percent": 50}]"#;
 
-const WORLDS: [World; 7] = [
+const WORLDS: [World<'static>; 7] = [
     World {
         name: "1 % of errors",
         users: 20_000,
@@ -95,17 +95,17 @@ const WORLDS: [World; 7] = [
 ];
 
 /// Worlds that are hard for the guard when it counts by user, with the warm-up of its rollout.
-const HARD: [(World, &str); 6] =
+const HARD: [(World<'static>, &str); 6] =
     [(MANY, "0s"), (MANY, "10s"), (MANY, "1m"), (MANY, "5m"), (CHRONIC, "5m"), (CROWD, "0s")];
 
-const MANY: World = World {
+const MANY: World<'static> = World {
     name: "400 of 10,000 users fail 60 % of their requests",
     users: 10_000,
     errors: Errors::Chronic(400, 0.6),
     ..CHRONIC
 };
 
-const CROWD: World = World {
+const CROWD: World<'static> = World {
     name: "8,000 of 16,000 users fail half of their requests, canary 1 %: more than the bitmap holds",
     users: 16_000,
     steps: r#"[{"percent": 1}]"#,
@@ -113,7 +113,7 @@ const CROWD: World = World {
     ..CHRONIC
 };
 
-const CHRONIC: World = World {
+const CHRONIC: World<'static> = World {
     name: "20 of 2,000 users fail 60 % of their requests",
     users: 2_000,
     steps: FIVE_PERCENT,
@@ -129,8 +129,18 @@ const WAYS: [(&str, bool, usize); 4] = [
     ("by user, 4 workers", true, 4),
 ];
 
-/// What became of the canary in a run: for each way, whether each guard gave it up; and whether other rules did.
-type Found = (Vec<[bool; OURS]>, [bool; 3]);
+/// What became of the canary in a run: for each way, in which second each guard gave it up; and whether other rules did.
+type Found = (Vec<[Option<i64>; OURS]>, [bool; 3]);
+
+/// How long a world is looked at.
+#[derive(Clone, Copy)]
+struct Course {
+    hours: i64,
+    /// From which second on the canary fails more, and how many of its requests.
+    late: Option<(i64, f64)>,
+}
+
+const AN_HOUR: Course = Course { hours: 1, late: None };
 
 /// How well canaries fare that are no worse.
 pub fn robustness(n: usize, guards: &[Guard; OURS], report: &mut Report) {
@@ -148,16 +158,16 @@ pub fn robustness(n: usize, guards: &[Guard; OURS], report: &mut Report) {
             run(
                 world,
                 &WAYS,
+                AN_HOUR,
                 r#"{"alpha": 0.01, "warmup": "0s", "errors": {}, "onBreach": "report"}"#,
                 guards,
-                i,
-                rng,
+                (i, rng),
             )
         });
         let mut row = vec![world.name.to_owned()];
         for (way, (name, by_user, workers)) in WAYS.into_iter().enumerate() {
             for guard in 0..OURS {
-                let share = Share::of(found.iter().map(|(ours, _)| ours[way][guard]));
+                let share = Share::of(found.iter().map(|(ours, _)| ours[way][guard].is_some()));
                 let page = world.page.filter(|_| guard == 0 && workers == 1);
                 let page = page.map(|page| (page[usize::from(by_user)], 200));
                 row.push(report.share(share, page, &format!("{}, {name}", world.name)));
@@ -187,11 +197,12 @@ pub fn hard(n: usize, guards: &[Guard; OURS], report: &mut Report) {
     for (world, warmup) in HARD {
         let guard =
             format!(r#"{{"alpha": 0.01, "warmup": "{warmup}", "errors": {{}}, "onBreach": "report"}}"#);
-        let found = runs(n, world.name, |i, rng| run(world, &WAYS[2..], &guard, guards, i, rng));
+        let found = runs(n, world.name, |i, rng| run(world, &WAYS[2..], AN_HOUR, &guard, guards, (i, rng)));
         let mut row = vec![world.name.to_owned(), warmup.to_owned()];
         for way in 0..2 {
             for guard in 0..OURS {
-                row.push(report.share(Share::of(found.iter().map(|(ours, _)| ours[way][guard])), None, ""));
+                let share = Share::of(found.iter().map(|(ours, _)| ours[way][guard].is_some()));
+                row.push(report.share(share, None, ""));
             }
         }
         rows.push(row);
@@ -200,14 +211,68 @@ pub fn hard(n: usize, guards: &[Guard; OURS], report: &mut Report) {
     report.table(&head, &rows);
 }
 
-/// An hour of a world.
+/// The same where all users who fail at times have failed before long, so that epochs follow each other; and how soon a canary
+/// is found out then that gets worse.
+pub fn epochs(n: usize, guards: &[Guard; OURS], report: &mut Report) {
+    const GUARD: &str = r#"{"alpha": 0.01, "warmup": "0s", "errors": {}, "onBreach": "report"}"#;
+    let way = [WAYS[2]];
+    report.say("### Many hours");
+    report.say(&format!(
+        "Rolled back within six hours, counted by user, in percent of {n} runs. Users who have failed once are counted again \
+         in each epoch, of ten minutes and more."
+    ));
+    let few =
+        |users| World { name: "few users, 1 % of errors", users, errors: Errors::Rate(|_| 0.01), ..CHRONIC };
+    let mut rows = vec![];
+    for (name, world) in [
+        ("500 users, 1 % of errors", few(500)),
+        (CHRONIC.name, CHRONIC),
+        (MANY.name, MANY),
+        (CROWD.name, CROWD),
+    ] {
+        let course = Course { hours: 6, late: None };
+        let found = runs(n, name, |i, rng| run(world, &way, course, GUARD, guards, (i, rng)));
+        let shares = (0..OURS).map(|guard| Share::of(found.iter().map(|(ours, _)| ours[0][guard].is_some())));
+        let cells = shares.map(|share| report.share(share, None, "")).collect::<Vec<_>>();
+        rows.push([vec![name.to_owned()], cells].concat());
+    }
+    report.table(&["world", "α = 0.01", "0.001"], &rows);
+    report.say("### Late regressions, counted by user");
+    report.say(&format!(
+        "Seconds until rollback after two hours in which 1 % of all requests failed, median (90th percentile) of {n} runs; \
+         —: in less than half of the runs within an hour, and in how many. There is no more to be found out than the canary has \
+         users; with few of them only what is much worse is found."
+    ));
+    let mut rows = vec![];
+    for (users, percent) in [(500, 5), (500, 20), (2_000, 5), (20_000, 5)] {
+        let steps = format!(r#"[{{"percent": {percent}}}]"#);
+        let mut row = vec![format!("{users} users, {percent} % of them")];
+        for rate in [0.05, 0.2, 0.5] {
+            let world = World { steps: &steps, ..few(users) };
+            let course = Course { hours: 3, late: Some((2 * HOUR_S, rate)) };
+            let name = format!("late {users} {percent} {rate}");
+            let found = runs(n, &name, |i, rng| run(world, &way, course, GUARD, guards, (i, rng)));
+            row.extend((0..OURS).map(|guard| {
+                let seconds = found.iter().map(|(ours, _)| Some((ours[0][guard]? - 2 * HOUR_S) as f64));
+                Sample::of(seconds).show()
+            }));
+        }
+        rows.push(row);
+    }
+    let rates = ["5 %", "20 %", "50 %"];
+    let heads: Vec<_> =
+        rates.iter().flat_map(|to| [format!("1 → {to}, α = 0.01"), "0.001".to_owned()]).collect();
+    report.table(&["users", &heads[0], &heads[1], &heads[2], &heads[3], &heads[4], &heads[5]], &rows);
+}
+
+/// A course of a world.
 fn run(
-    world: World,
+    world: World<'_>,
     ways: &[(&str, bool, usize)],
+    course: Course,
     guard: &str,
     guards: &[Guard; OURS],
-    i: usize,
-    rng: &mut SmallRng,
+    (i, rng): (usize, &mut SmallRng),
 ) -> Found {
     let seed = format!("run-{i}");
     let terms = |by_user| Terms { by_user, steps: world.steps, guard, seed: &seed };
@@ -218,27 +283,30 @@ fn run(
     let seed = rollout.seed;
     let buckets: Vec<Bucket> =
         (0..world.users).map(|user| seed.bucket(user.to_string().as_bytes())).collect();
-    let mut given_up = vec![[false; OURS]; ways.len()];
+    let mut given_up = vec![[None; OURS]; ways.len()];
     let mut others = Checked::default();
     let mut requests = vec![];
-    for second in 0..HOUR_S {
+    for second in 0..course.hours * HOUR_S {
         let now_ms = START_MS + second * 1_000;
         requests.clear();
         world.second(second, rng, &mut requests);
         let split = rollout.schedule.at(now_ms);
         let mut canary = Tally::default();
         let count = requests.len() as i64;
+        let worse = course.late.filter(|(from, _)| second >= *from).map_or(0.0, |(_, rate)| rate);
         for (at, (user, is_error)) in requests.iter().enumerate() {
             let bucket = buckets[*user as usize];
             let variant = split.variant(bucket);
+            let mut is_error = *is_error;
             if variant == CANARY {
-                canary.count(*is_error);
+                is_error |= worse > 0.0 && rng.random_bool(worse);
+                canary.count(is_error);
             }
             let now_ms = now_ms + 1_000 * at as i64 / count;
-            let request = Request { variant, bucket, is_error: *is_error, latency_us: 1_000, now_ms };
+            let request = Request { variant, bucket, is_error, latency_us: 1_000, now_ms };
             let worker = rng.random_range(0..4);
             for (fleet, given_up) in fleets.iter_mut().zip(&given_up) {
-                if !given_up.iter().all(|it| *it) {
+                if given_up.iter().any(Option::is_none) {
                     fleet.count(worker, request);
                 }
             }
@@ -248,14 +316,16 @@ fn run(
             fleet.tick(now_ms + 1_000);
             let Some(case) = fleet.case() else { continue };
             for (given_up, guard) in given_up.iter_mut().zip(guards) {
-                *given_up |= is_breach(&case, guard);
+                if given_up.is_none() && is_breach(&case, guard) {
+                    *given_up = Some(second + 1);
+                }
             }
         }
     }
     (given_up, others.rolled_back)
 }
 
-impl World {
+impl World<'_> {
     /// Who is served in a second, and whether it fails.
     fn second(self, second: i64, rng: &mut SmallRng, requests: &mut Vec<(u32, bool)>) {
         while requests.len() < REQUESTS_PER_SECOND {
