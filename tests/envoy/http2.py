@@ -65,12 +65,16 @@ class Http2:
             self.send(stream, body, end=True)
         return self.response(stream)
 
-    def response(self, stream):
-        """Waits for the response to a request."""
-        while not any(isinstance(event, h2.events.StreamEnded) for event in self.events[stream]):
+    def wait_for(self, stream, kind):
+        """Waits for an event of a response: its headers, a part of its body, its end."""
+        while not any(isinstance(event, kind) for event in self.events[stream]):
             for event in self.events[stream]:
                 assert not isinstance(event, h2.events.StreamReset), f"Envoy reset stream {stream}: {event.error_code}"
             self._receive()
+
+    def response(self, stream):
+        """Waits for the response to a request."""
+        self.wait_for(stream, h2.events.StreamEnded)
         events = self.events[stream]
         headers = next(event.headers for event in events if isinstance(event, h2.events.ResponseReceived))
         body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))

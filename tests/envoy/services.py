@@ -1,0 +1,69 @@
+"""Services that the stage's own upstreams cannot play: one that takes upgrades, and one that is sometimes slow."""
+
+import asyncio
+import contextlib
+import copy
+import random
+import threading
+
+from upstream import Service
+
+
+class Switching(Service):
+    """Takes upgrades, and then says what it hears. With the fault `break-off` it leaves at the first word."""
+
+    is_asked = False
+    # What it does with what it hears after an upgrade.
+    hear = None
+
+    def answer(self, request, headers, body):
+        self.is_asked = "upgrade" in dict(headers)
+        super().answer(request, headers, body)
+
+    def respond(self, fault, more, text):
+        if not self.is_asked or (fault and fault.isdigit()):
+            super().respond(fault, more, text)
+            return
+        self.hear = (lambda _: self.transport.close()) if fault == "break-off" else self.transport.write
+        self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+
+    def data_received(self, data):
+        if self.hear:
+            self.hear(data)
+        else:
+            super().data_received(data)
+
+
+class Uneven(Service):
+    """Takes 5 ms and more: mostly less than 20 ms, one time in twenty more than 50 ms."""
+
+    def respond(self, fault, more, text):
+        late_s = 0.005 + random.expovariate(1 / 0.015)
+        asyncio.get_running_loop().call_later(late_s, super().respond, fault, more, text)
+
+
+@contextlib.contextmanager
+def serving(service, name):
+    """Serves until the end of the `with` block; gives the port."""
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(lambda: service(name), "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.close()
+
+
+def send_all_to(bootstrap, name, port):
+    """Has every request go to a service, whatever was decided."""
+    clusters = bootstrap.document["static_resources"]["clusters"]
+    cluster = copy.deepcopy(next(cluster for cluster in clusters if cluster["name"] == "checkout-v1"))
+    cluster["name"] = cluster["load_assignment"]["cluster_name"] = name
+    clusters.append(cluster)
+    bootstrap.set_port(name, port)
+    routes = bootstrap.connection_manager["route_config"]["virtual_hosts"][0]["routes"]
+    routes.insert(0, {"match": {"prefix": "/"}, "route": {"cluster": name}})
