@@ -4,20 +4,24 @@ import re
 import time
 
 import pytest
+from arithmetic import in_first
 from client import Load
 from documents import guarded, user
 from explain import decisions, explain_pass
 from guards import (
+    HEALTHY,
     SECONDS,
     crowd,
     is_rolled_back,
     judged,
+    roll_back,
     roll_back_for_errors,
     roll_back_for_latency,
     users_of,
     wait_for_judged,
     wait_for_verdict,
 )
+from services import Uneven, send_all_to, serving
 from stage import in_force, instant, load_policy, marked, wait_until
 
 RUNS = [0, *(pytest.param(run, marks=pytest.mark.long) for run in range(1, 21))]
@@ -79,6 +83,42 @@ def assert_rolled_back(stage):
     assert stage.metric("hostcall_failures") == 0
 
 
+@pytest.mark.parametrize(("key", "header"), [("user", "x-user-id"), ("request", "x-request-id")])
+def test_of_two_variants_beside_the_default_only_the_one_that_fails_is_rolled_back(set_stage, key, header):
+    policy = guarded(0, key=key)
+    rollout = policy["rollouts"][0]
+    # As the default it is answered by `checkout-v1`.
+    rollout["variants"]["other"] = {"headers": {"x-mark": "1"}}
+    shares = {"canary": 20, "other": 20, "stable": 60}
+    rollout["strategy"] = {"ab": {"split": [{"variant": it, "percent": percent} for it, percent in shares.items()]}}
+    stage = set_guarded_stage(set_stage, policy)
+    for upstream in stage.upstreams:
+        stage.behave(upstream, **HEALTHY)
+    users = crowd()
+
+    def request():
+        path, headers = users()
+        return path, [*headers, ("x-echo", "1")]
+
+    def expected(echo):
+        """Whom the split gives the other one has it still."""
+        is_others = in_first(40, "checkout-v2", echo.header(header)) and not in_first(20, "checkout-v2", echo.header(header))
+        return "other" if is_others else "stable"
+
+    with stage.load(request, per_second=200) as load:
+        wait_for_judged(stage, 300)
+        roll_back(stage, load, stage.behave("checkout-v2", fault="503", ratio=0.2))
+        seen = len(load.responses)
+        wait_for_judged(stage, 200, variant="other")
+    late = [answer.echo for answer in load.responses[seen:]]
+    assert [echo.header("x-mulkko-checkout-v2") for echo in late] == [expected(echo) for echo in late]
+    assert not is_rolled_back(stage, "other")
+    assert stage.log().count("is rolled back") == 1
+    # The default's requests are compared with both, and counted once.
+    decided = stage.metric("requests", variant="stable", reason="SPLIT")
+    wait_until(lambda: judged(stage, variant="stable") == decided, f"{decided:.0f} requests of the default", 10)
+
+
 def test_identical_variants_with_errors_are_not_rolled_back(set_stage):
     stage = set_guarded_stage(set_stage, guarded(20))
     for upstream in stage.upstreams:
@@ -88,6 +128,24 @@ def test_identical_variants_with_errors_are_not_rolled_back(set_stage):
     assert not load.errors
     assert judged(stage, "guard_bad_requests", variant="stable") > 10
     assert not is_rolled_back(stage)
+
+
+@pytest.mark.parametrize("key", ["user", pytest.param("request", marks=pytest.mark.long)])
+def test_identical_variants_that_are_sometimes_slow_are_not_rolled_back(set_stage, key):
+    with serving(Uneven, "uneven") as port:
+        stage = set_guarded_stage(
+            set_stage, guarded(20, key=key), edit=lambda bootstrap: send_all_to(bootstrap, "uneven", port)
+        )
+        slow = lambda **labels: judged(stage, "guard_bad_requests", **labels)
+        with stage.load(crowd(), per_second=200, per_worker=8) as load:
+            wait_for_judged(stage, 4_000)
+            # That takes 1,000 responses of the default on a worker, and then some.
+            wait_until(lambda: slow(test="p99", variant="stable") >= 5, "the 99th percentile to be judged", SECONDS)
+        assert not load.failed
+        assert slow(test="p90", variant="stable") > 50
+        assert slow(test="p90", variant="canary") > 10
+        assert judged(stage, "guard_events", test="p90") > 50, "what was slow became evidence"
+        assert not is_rolled_back(stage)
 
 
 @pytest.mark.parametrize("key", ["user", pytest.param("request", marks=pytest.mark.long)])
