@@ -8,6 +8,7 @@ mod flag;
 mod guard;
 mod keys;
 mod loading;
+mod locate;
 mod names;
 mod outline;
 mod plan;
@@ -25,6 +26,7 @@ use crate::matches::Index;
 use crate::schedule::{Schedule, Split, VariantId};
 
 pub use loading::Loading;
+pub use locate::{Located, locate, mark};
 pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 

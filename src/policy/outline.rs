@@ -60,7 +60,8 @@ enum State {
 }
 
 /// Not JSON: what was expected, and where.
-struct Unreadable {
+#[derive(Debug)]
+pub(super) struct Unreadable {
     problem: &'static str,
     at: usize,
 }
@@ -68,7 +69,7 @@ struct Unreadable {
 impl Outline {
     /// Reads one more piece. `false`: there is no more to read, or there is a finding.
     pub fn step(&mut self, document: &[u8], findings: &mut Findings) -> bool {
-        let mut scan = Scan { document, at: self.at, nesting_exceeded: false };
+        let mut scan = Scan::new(document, self.at);
         let stepped = self.advance(&mut scan);
         self.at = scan.at;
         if scan.nesting_exceeded {
@@ -161,21 +162,32 @@ pub fn syntax(problem: &str, document: &[u8], at: usize) -> Problem {
 }
 
 /// A place in the document that moves forward.
-struct Scan<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Scan<'a> {
     document: &'a [u8],
-    at: usize,
+    pub(super) at: usize,
     nesting_exceeded: bool,
 }
 
-impl Scan<'_> {
-    fn peek(&self) -> Option<u8> {
+impl<'a> Scan<'a> {
+    /// At the byte `at` of the document.
+    pub(super) fn new(document: &'a [u8], at: usize) -> Scan<'a> {
+        Scan { document, at, nesting_exceeded: false }
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
         self.document.get(self.at).copied()
     }
 
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
+    }
+
+    /// How long a value is without the space after it.
+    pub(super) fn trimmed(&self, value: Range<usize>) -> usize {
+        self.document.get(value).map_or(0, |bytes| bytes.trim_ascii_end().len())
     }
 
     fn unreadable(&self, problem: &'static str) -> Unreadable {
@@ -193,7 +205,12 @@ impl Scan<'_> {
     }
 
     /// Whether another member or item follows; otherwise goes past `close`.
-    fn another(&mut self, close: u8, after: bool, expected: &'static str) -> Result<bool, Unreadable> {
+    pub(super) fn another(
+        &mut self,
+        close: u8,
+        after: bool,
+        expected: &'static str,
+    ) -> Result<bool, Unreadable> {
         if self.peek() == Some(close) {
             self.at += 1;
             return Ok(false);
@@ -205,7 +222,7 @@ impl Scan<'_> {
     }
 
     /// A member's name and its colon.
-    fn name(&mut self) -> Result<Box<str>, Unreadable> {
+    pub(super) fn name(&mut self) -> Result<Box<str>, Unreadable> {
         let start = self.at;
         if self.peek() != Some(b'"') {
             return Err(self.unreadable("expected a member's name"));
@@ -219,7 +236,7 @@ impl Scan<'_> {
     }
 
     /// Goes past a text, which starts here.
-    fn text(&mut self) -> Result<(), Unreadable> {
+    pub(super) fn text(&mut self) -> Result<(), Unreadable> {
         self.at += 1;
         loop {
             match self.peek() {
@@ -235,7 +252,7 @@ impl Scan<'_> {
 
     /// Goes past a value that stands in `outside` containers. Brackets and texts are looked at, the rest is left to
     /// whoever reads the piece.
-    fn value(&mut self, outside: u64) -> Result<Range<usize>, Unreadable> {
+    pub(super) fn value(&mut self, outside: u64) -> Result<Range<usize>, Unreadable> {
         let start = self.at;
         let mut nesting = outside;
         loop {
