@@ -159,16 +159,55 @@ pub struct Decisions {
     pub exposures: Vec<Exposure>,
 }
 
+/// A step on the way to a decision, and how it ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'s> {
+    /// Whether the rollout is switched on.
+    Enabled(bool),
+    /// The variant of a pass.
+    Passed(Option<VariantId>),
+    /// The variant of an earlier hop.
+    Followed(Option<VariantId>),
+    /// Whether entry so of `force` holds.
+    Forced(usize, bool),
+    /// Whether `when` is met.
+    When(bool),
+    /// The key's bucket in holdout so, and whether it is held.
+    Holdout(usize, Option<Bucket>, bool),
+    /// The key's bucket in the layer, and whether it is in the slice.
+    Layer(Option<Bucket>, bool),
+    /// How the variants divide the buckets now.
+    Split(Split<'s>),
+    /// What is hashed, and its bucket.
+    Hashed(Option<(&'s [u8], Bucket)>),
+    /// Whether the guard has given up the variant.
+    RolledBack(bool),
+}
+
+/// Who is told of the steps of decisions: whoever explains them. [`decide`] tells nobody, and pays nothing for it.
+pub trait Watch {
+    /// A step was taken for a rollout, with these values at hand.
+    fn took(&self, _rollout: RolloutId, _step: Step<'_>, _values: &Values<'_>) {}
+}
+
+impl Watch for () {}
+
 /// Decides for `request` under `policy`.
 #[must_use]
 pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
+    decide_watched(policy, request, &())
+}
+
+/// As [`decide`], telling `watch` of every step.
+#[must_use]
+pub fn decide_watched<W: Watch>(policy: &Policy, request: Request<'_>, watch: &W) -> Decisions {
     let values = Values::new(policy, request);
     let followed = match request.trust {
         Trust::Edge => Vec::new(),
         Trust::Mesh => followed(policy, request.headers),
     };
     let deciding =
-        Deciding { policy, values: &values, followed: &followed, rolled_back: request.rolled_back };
+        Deciding { policy, values: &values, followed: &followed, rolled_back: request.rolled_back, watch };
     let list = deciding.all();
     let exposures = list.iter().filter_map(|decision| deciding.exposure(decision)).collect();
     let flags = exported(policy, &values);
@@ -215,14 +254,19 @@ fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId
 }
 
 /// What the decisions for one request share.
-struct Deciding<'d, 'a> {
+struct Deciding<'d, 'a, W> {
     policy: &'a Policy,
     values: &'d Values<'a>,
     followed: &'d [(RolloutId, VariantId)],
     rolled_back: Option<&'d RolledBack>,
+    watch: &'d W,
 }
 
-impl Deciding<'_, '_> {
+impl<W: Watch> Deciding<'_, '_, W> {
+    fn took(&self, id: RolloutId, step: Step<'_>) {
+        self.watch.took(id, step, self.values);
+    }
+
     /// The rollouts that apply, in order of precedence, then those that are only handed on.
     fn all(&self) -> Vec<Decision> {
         let mut applying = Vec::new();
@@ -235,7 +279,9 @@ impl Deciding<'_, '_> {
     /// A rollout that matches the request.
     fn applying(&self, id: RolloutId) -> Option<Decision> {
         let rollout = self.policy.rollout(id)?;
-        let (variant, reason, bucket) = match self.passed(rollout).filter(|_| rollout.enabled) {
+        let passed = self.passed(rollout).filter(|_| rollout.enabled);
+        self.took(id, Step::Passed(passed));
+        let (variant, reason, bucket) = match passed {
             Some(variant) => (variant, Reason::TargetingMatch, None),
             None => {
                 let (variant, reason, bucket) = self.variant(id, rollout);
@@ -265,7 +311,10 @@ impl Deciding<'_, '_> {
         reason: Reason,
     ) -> (VariantId, Reason) {
         match self.rolled_back {
-            Some(rolled_back) if rolled_back.has(id, variant) => (rollout.default, Reason::RolledBack),
+            Some(rolled_back) if rolled_back.has(id, variant) => {
+                self.took(id, Step::RolledBack(true));
+                (rollout.default, Reason::RolledBack)
+            }
             _ => (variant, reason),
         }
     }
@@ -288,31 +337,46 @@ impl Deciding<'_, '_> {
     /// The steps of a decision after its passes, in the order in which they are taken.
     fn variant(&self, id: RolloutId, rollout: &Rollout) -> (VariantId, Reason, Option<Bucket>) {
         let default = |reason| (rollout.default, reason, None);
+        self.took(id, Step::Enabled(rollout.enabled));
         if !rollout.enabled {
             return default(Reason::Disabled);
         }
-        if let Some(variant) = self.followed(id) {
+        let followed = self.followed(id);
+        self.took(id, Step::Followed(followed));
+        if let Some(variant) = followed {
             return (variant, Reason::Followed, None);
         }
-        let mut force = rollout.force.iter();
-        if let Some((_, variant)) = force.find(|(when, _)| self.holds(when, rollout)) {
-            return (*variant, Reason::TargetingMatch, None);
+        for (i, (when, variant)) in rollout.force.iter().enumerate() {
+            let holds = self.holds(when, rollout);
+            self.took(id, Step::Forced(i, holds));
+            if holds {
+                return (*variant, Reason::TargetingMatch, None);
+            }
         }
-        if rollout.when.as_ref().is_some_and(|when| !self.holds(when, rollout)) {
-            return default(Reason::Default);
+        if let Some(when) = &rollout.when {
+            let holds = self.holds(when, rollout);
+            self.took(id, Step::When(holds));
+            if !holds {
+                return default(Reason::Default);
+            }
         }
-        if rollout.held_out && self.is_held_out() {
+        if rollout.held_out && self.is_held_out(id) {
             return default(Reason::Holdout);
         }
-        if !self.is_in_slice(rollout) {
+        if !self.is_in_slice(id, rollout) {
             return default(Reason::Layer);
         }
         let split = rollout.schedule.at(self.now_ms(rollout));
+        self.took(id, Step::Split(split));
         if let Split::Whole(variant) = split {
             return (variant, Reason::Static, None);
         }
-        let Some(key) = self.values.key_to_hash(rollout.key) else { return default(Reason::Default) };
+        let Some(key) = self.values.key_to_hash(rollout.key) else {
+            self.took(id, Step::Hashed(None));
+            return default(Reason::Default);
+        };
         let bucket = rollout.seed.bucket(key);
+        self.took(id, Step::Hashed(Some((key, bucket))));
         (split.variant(bucket), Reason::Split, Some(bucket))
     }
 
@@ -336,20 +400,23 @@ impl Deciding<'_, '_> {
     }
 
     /// A holdout whose key the request lacks holds nobody.
-    fn is_held_out(&self) -> bool {
-        self.policy.holdouts.iter().any(|holdout| {
-            let key = self.values.key_or_mint(holdout.key);
-            key.is_some_and(|key| holdout.seed.bucket(key).is_below(holdout.end))
+    fn is_held_out(&self, id: RolloutId) -> bool {
+        self.policy.holdouts.iter().enumerate().any(|(i, holdout)| {
+            let bucket = self.values.key_or_mint(holdout.key).map(|key| holdout.seed.bucket(key));
+            let is_held = bucket.is_some_and(|bucket| bucket.is_below(holdout.end));
+            self.took(id, Step::Holdout(i, bucket, is_held));
+            is_held
         })
     }
 
     /// A request without the layer's key is in no slice of it.
-    fn is_in_slice(&self, rollout: &Rollout) -> bool {
+    fn is_in_slice(&self, id: RolloutId, rollout: &Rollout) -> bool {
         rollout.slice.as_ref().is_none_or(|slice| {
-            self.values.key_or_mint(slice.key).is_some_and(|key| {
-                let bucket = slice.seed.bucket(key);
-                bucket.is_below(slice.to) && !bucket.is_below(slice.from)
-            })
+            let bucket = self.values.key_or_mint(slice.key).map(|key| slice.seed.bucket(key));
+            let is_inside =
+                bucket.is_some_and(|bucket| bucket.is_below(slice.to) && !bucket.is_below(slice.from));
+            self.took(id, Step::Layer(bucket, is_inside));
+            is_inside
         })
     }
 }
