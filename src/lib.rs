@@ -53,6 +53,7 @@
 //! | flags for who asks for them | [`ofrep`] |
 //! | taking the traffic back | [`guard`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
+//! | deciding without a proxy | [`dry_run`], [`cases`] |
 //! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
 //!
 //! # Invariants
@@ -77,9 +78,11 @@
 pub mod authority;
 pub mod baggage;
 pub mod bucket;
+pub mod cases;
 pub mod configuration;
 pub mod cookie;
 pub mod decide;
+pub mod dry_run;
 pub mod effects;
 pub mod finding;
 pub mod flag;

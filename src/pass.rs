@@ -34,6 +34,22 @@ impl PassKeys {
         Ok(())
     }
 
+    /// The one secret of a test or a tool, whatever its length.
+    #[must_use]
+    pub fn of(secret: &[u8]) -> PassKeys {
+        PassKeys(vec![secret.into()])
+    }
+
+    /// A pass with these claims (a JSON object), signed with the first of the secrets; `None` without one.
+    #[must_use]
+    pub fn sign(&self, claims: &str) -> Option<String> {
+        let key = self.0.first()?;
+        let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
+        let signed = format!("{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(claims));
+        let signature = Base64UrlUnpadded::encode_string(&HMAC::mac(&signed, key));
+        Some(format!("{signed}.{signature}"))
+    }
+
     /// Whether `signature` is one of `text` by any of the secrets; compared in constant time.
     fn have_signed(&self, text: &str, signature: &str) -> bool {
         let mut bytes = [0; 32];

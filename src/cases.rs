@@ -1,0 +1,244 @@
+//! Decision cases: requests that are written down with what is expected of them, beside a policy or with it.
+//!
+//! The same files run through the engine (`mulkko test`, `cargo test`, natively and as wasm) and through a real proxy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::configuration::Configuration;
+use crate::decide::{Decisions, Node};
+use crate::dry_run::{self, DryRun, Pair};
+use crate::finding::Finding;
+use crate::guard::RolledBack;
+use crate::moment::Instant;
+use crate::pass::PassKeys;
+use crate::policy::Policy;
+use crate::wire::some;
+
+/// When a request is made that does not say when: long after 2020 and long before 2999, as real clocks are.
+const SOME_DAY: &str = "2026-11-22T12:00:00Z";
+/// What the passes of cases are signed with: nobody else's.
+const PASS_KEY: &[u8] = b"a key for the passes of decision cases";
+/// How long passes are good that do not say it.
+const PASS_S: i64 = 3_600;
+
+/// A file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct File {
+    /// What the cases have in common, for who reads them.
+    #[serde(default)]
+    pub about: String,
+    /// The policy: a document, or the name of its file.
+    pub policy: Box<RawValue>,
+    /// When the requests are made (RFC 3339).
+    #[serde(default, deserialize_with = "some")]
+    at: Option<String>,
+    /// The plugin configuration.
+    #[serde(default)]
+    plugin: Map<String, Value>,
+    /// The proxy.
+    #[serde(default, deserialize_with = "some")]
+    node: Option<NodeWire>,
+    /// Properties of the host: the way down, and the value.
+    #[serde(default)]
+    properties: Vec<(Vec<String>, String)>,
+    /// The variants that the guard has given up, with their rollouts.
+    #[serde(default)]
+    rolled_back: Vec<(String, String)>,
+    /// The cases.
+    pub cases: Vec<Case>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeWire {
+    id: Option<Box<str>>,
+    region: Option<Box<str>>,
+    zone: Option<Box<str>>,
+}
+
+/// A request, and what is expected of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// When it is made, where not when the file says.
+    #[serde(default, deserialize_with = "some")]
+    at: Option<String>,
+    /// The request.
+    pub request: Asked,
+    /// The claims of the passes that it carries.
+    #[serde(default)]
+    passes: Vec<Map<String, Value>>,
+    expect: Expected,
+}
+
+/// A request as it is written down.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// `GET`
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// Names and values, `host` among them.
+    pub headers: Vec<(String, String)>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    /// Rollout, variant and reason, in order of precedence.
+    decisions: Vec<[String; 3]>,
+    /// Headers as they go on upstream; repeated ones joined by `,`, `null` for an absent one.
+    #[serde(default)]
+    upstream: BTreeMap<String, Option<String>>,
+}
+
+/// What is different from what a case expects.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `decisions`, or the name of a header.
+    pub what: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, found {}", self.what, self.expected, self.found)
+    }
+}
+
+/// A file's policy in force on its proxy.
+#[derive(Debug)]
+pub struct Stage {
+    /// The proxy.
+    pub run: DryRun,
+}
+
+impl Stage {
+    /// The stage of a file, with this text as the policy.
+    ///
+    /// # Errors
+    /// What is wrong with its policy or plugin configuration, or with the instant that it says.
+    pub fn of(file: &File, policy: &[u8]) -> Result<Stage, Vec<Finding>> {
+        let plugin = Value::Object(file.plugin.clone()).to_string();
+        let configuration = Configuration::parse(plugin.as_bytes())?;
+        let policy = Policy::parse(policy, &configuration.clusters)?;
+        let mut run = DryRun::new(policy, &configuration, instant(file.at.as_deref().unwrap_or(SOME_DAY))?);
+        run.node = match &file.node {
+            Some(NodeWire { id, region, zone }) => {
+                Node { id: id.clone(), region: region.clone(), zone: zone.clone() }
+            }
+            None => Node { id: Some("edge-1".into()), region: None, zone: None },
+        };
+        run.pass_keys = PassKeys::of(PASS_KEY);
+        run.host.client = "127.0.0.1:1".to_owned();
+        run.host.drawn = "drawn-id".to_owned();
+        run.host.properties.clone_from(&file.properties);
+        let names = file.rolled_back.iter().map(|(rollout, variant)| (&**rollout, &**variant));
+        run.rolled_back = RolledBack::named(&run.policy, names);
+        Ok(Stage { run })
+    }
+
+    /// What is different from what a case expects.
+    ///
+    /// # Errors
+    /// What is wrong with the instant that it says.
+    pub fn check(&mut self, case: &Case) -> Result<Vec<Difference>, Vec<Finding>> {
+        let usual_ms = self.run.host.now_ms;
+        if let Some(at) = &case.at {
+            self.run.host.now_ms = instant(at)?;
+        }
+        let found = self.send(&case.request, &case.passes);
+        self.run.host.now_ms = usual_ms;
+        let mut differences = Vec::new();
+        let mut compare = |what: &str, expected: String, found: String| {
+            if expected != found {
+                differences.push(Difference { what: what.to_owned(), expected, found });
+            }
+        };
+        compare("decisions", format!("{:?}", case.expect.decisions), format!("{:?}", found.decisions));
+        for (name, value) in &case.expect.upstream {
+            compare(name, format!("{value:?}"), format!("{:?}", found.header(name)));
+        }
+        Ok(differences)
+    }
+
+    /// Sends a request with passes of these claims, and one that asks for an explanation.
+    #[must_use]
+    pub fn send(&self, asked: &Asked, passes: &[Map<String, Value>]) -> Found {
+        let explain = Map::from_iter([("explain".to_owned(), Value::Bool(true))]);
+        let tokens: Vec<String> = passes.iter().chain([&explain]).filter_map(|it| self.sign(it)).collect();
+        let pairs = asked.pairs(&tokens);
+        self.run.decided(&pairs, &(), |decisions, effects| Found {
+            decisions: self.names(decisions),
+            explain: effects.response.explain.clone(),
+            upstream: dry_run::applied(&pairs, &effects.edits),
+        })
+    }
+
+    /// A pass of these claims, good for an hour unless they say otherwise.
+    #[must_use]
+    pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
+        let mut claims = claims.clone();
+        claims.entry("exp").or_insert_with(|| (self.run.host.now_ms / 1_000 + PASS_S).into());
+        self.run.pass_keys.sign(&Value::Object(claims).to_string())
+    }
+
+    /// Rollout, variant and reason of each decision.
+    fn names(&self, decisions: &Decisions) -> Vec<[String; 3]> {
+        let named = decisions.list.iter().filter_map(|decision| {
+            let rollout = self.run.policy.rollout(decision.rollout)?;
+            let variant = rollout.variant(decision.variant)?;
+            Some([rollout.name.to_string(), variant.name.to_string(), decision.reason.to_string()])
+        });
+        named.collect()
+    }
+}
+
+impl Asked {
+    /// The headers as Envoy hands them over, with these passes.
+    #[must_use]
+    pub fn pairs(&self, tokens: &[String]) -> Vec<Pair> {
+        let headers = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        let mut pairs = dry_run::request(&self.method, &self.path, headers);
+        if !tokens.is_empty() {
+            pairs.push((b"x-mulkko-pass".to_vec(), tokens.join(", ").into_bytes()));
+        }
+        pairs
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Rollout, variant and reason, in order of precedence.
+    pub decisions: Vec<[String; 3]>,
+    /// The response's `x-mulkko-explain`.
+    pub explain: Option<String>,
+    /// The headers as they go on upstream.
+    pub upstream: Vec<Pair>,
+}
+
+impl Found {
+    /// The value of a header as it goes on upstream, repeated ones joined by `,`.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        dry_run::header(&self.upstream, name)
+    }
+}
+
+fn instant(text: &str) -> Result<i64, Vec<Finding>> {
+    let wrong = |problem| vec![Finding { place: "at".to_owned(), problem }];
+    Instant::parse(text).map(Instant::unix_ms).map_err(wrong)
+}
