@@ -10,6 +10,7 @@ objects!(Guard, Errors, Latency);
 
 /// What takes the traffic back. Where neither `errors` nor `latency` stands, both are judged.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Guard {
     /// How likely a healthy variant may be given up, ever.
@@ -37,6 +38,7 @@ pub struct Guard {
 
 /// What a breach leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnBreach {
     /// The variant gives way to the default.
@@ -48,6 +50,7 @@ pub enum OnBreach {
 
 /// How errors are judged.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Errors {
     /// The share of errors that is tolerated whatever the default's is.
@@ -90,6 +93,7 @@ impl<'de> Deserialize<'de> for Statuses {
 
 /// How latency is judged.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Latency {
     /// The quantiles of the default's latency above which a response is slow.

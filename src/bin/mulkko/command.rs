@@ -1,0 +1,86 @@
+//! What can be asked for, and who answers: each subcommand is a file of its name.
+
+mod check;
+mod completions;
+mod document;
+mod findings;
+mod man;
+mod output;
+mod pass;
+mod schema;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{ColorChoice, Parser, Subcommand};
+
+use output::{Format, Output};
+
+/// Write, test and understand a mulkko policy before it is pushed.
+///
+/// It decides with the proxy's own engine: the same code, the same decisions to the bit.
+#[derive(Debug, Parser)]
+#[command(name = "mulkko", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    asked: Asked,
+
+    /// How to tell it: for people or for machines
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
+
+    /// When to use colours; `auto`: on a terminal
+    #[arg(long, global = true, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Asked {
+    Check(check::Check),
+    Schema(schema::Schema),
+    Pass(pass::Pass),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// How it went, where it could be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing is wrong.
+    Good,
+    /// Something was found to be wrong.
+    Findings,
+}
+
+/// Does what the command line asks for. The exit code: 0 good, 1 findings, 2 usage, or what could not be read.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let choice = match cli.color {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+    let output = Output { format: cli.format };
+    let done = match cli.asked {
+        Asked::Check(check) => check.run(&output),
+        Asked::Schema(schema) => schema.run(),
+        Asked::Pass(pass) => pass.run(&output),
+        Asked::Completions(completions) => completions.run(),
+        Asked::Man(man) => man.run(),
+    };
+    ExitCode::from(exit_code(done))
+}
+
+fn exit_code(done: Result<Outcome>) -> u8 {
+    match done {
+        Ok(Outcome::Good) => 0,
+        Ok(Outcome::Findings) => 1,
+        // Whoever reads has enough: `mulkko check … | head`.
+        Err(error) if output::is_broken_pipe(&error) => 0,
+        Err(error) => {
+            anstream::eprintln!("{}: {error:#}", output::painted(output::ERROR, "error"));
+            2
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The JSON Schema of a policy document, for editors: derived from the wire types.
+//!
+//! Shapes come from the types, so that they cannot come apart. What only the compiler knows and a schema can say all the
+//! same (patterns of texts, exactly one member) stands beside the types as attributes, or here.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value as Any, json};
+
+use super::some;
+use super::{
+    Entries, Flag, Fractional, Holdout, Key, Layer, Number, Rollout, Scalar, Source, Statuses, Value,
+};
+use crate::json::Json;
+
+/// A policy document. Only its schema is used: documents are read a piece at a time.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(title = "mulkko policy")]
+pub struct Document {
+    /// The format: `mulkko/v1`.
+    #[schemars(extend("const" = "mulkko/v1"))]
+    #[serde(deserialize_with = "some")]
+    api_version: Option<String>,
+    /// What the policy is called.
+    #[schemars(regex(pattern = "^[a-z][a-z0-9-]{0,62}$"))]
+    #[serde(deserialize_with = "some")]
+    name: Option<String>,
+    /// Which state of the document this is: a lower one never replaces a higher one.
+    #[serde(deserialize_with = "some")]
+    revision: Option<u64>,
+    /// What is told about all flags.
+    #[serde(deserialize_with = "some")]
+    metadata: Option<Entries<Scalar>>,
+    /// The schema.
+    #[serde(rename = "$schema")]
+    #[serde(deserialize_with = "some")]
+    schema: Option<String>,
+    /// Which of flagd's arithmetics `fractional` uses.
+    #[serde(deserialize_with = "some")]
+    fractional: Option<Fractional>,
+    /// Targeting keys by name.
+    #[serde(deserialize_with = "some")]
+    keys: Option<Entries<Key>>,
+    /// The targeting key under which flags are evaluated for a request.
+    #[serde(deserialize_with = "some")]
+    flag_key: Option<String>,
+    /// Named values of a request, for conditions.
+    #[serde(deserialize_with = "some")]
+    attributes: Option<Entries<Vec<Source>>>,
+    /// Named expressions, as flagd has them.
+    #[serde(rename = "$evaluators")]
+    #[serde(deserialize_with = "some")]
+    evaluators: Option<Entries<Json>>,
+    /// Named conditions.
+    #[serde(deserialize_with = "some")]
+    cohorts: Option<Entries<Json>>,
+    /// Layers by name.
+    #[serde(deserialize_with = "some")]
+    layers: Option<Entries<Layer>>,
+    /// What keeps keys out of every canary and experiment.
+    #[serde(deserialize_with = "some")]
+    holdouts: Option<Vec<Holdout>>,
+    /// Flags, by key or with their keys.
+    #[serde(deserialize_with = "some")]
+    flags: Option<Flags>,
+    /// Rollouts.
+    #[serde(deserialize_with = "some")]
+    rollouts: Option<Vec<Rollout>>,
+}
+
+/// Flags, by key or each with its key.
+struct Flags;
+
+impl<'de> Deserialize<'de> for Flags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let read = match json.get().starts_with('[') {
+            true => serde_json::from_str::<Vec<Flag>>(json.get())
+                .map(|flags| flags.iter().all(|flag| flag.key.is_some())),
+            false => serde_json::from_str::<Entries<Flag>>(json.get()).map(|_| true),
+        };
+        match read.map_err(D::Error::custom)? {
+            true => Ok(Flags),
+            false => Err(D::Error::missing_field("key")),
+        }
+    }
+}
+
+impl JsonSchema for Flags {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Flags".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let flag = generator.subschema_for::<Flag>();
+        json_schema!({
+            "type": ["object", "array"],
+            "additionalProperties": flag,
+            "items": { "allOf": [flag, { "required": ["key"] }] },
+        })
+    }
+}
+
+/// The JSON Schema (draft 2020-12) of a policy document.
+#[must_use]
+pub fn policy() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+    let mut schema = settings.into_generator().into_root_schema_for::<Document>();
+    if let Some(Any::Object(definitions)) = schema.pointer_mut("/$defs") {
+        let targeting =
+            json!({ "anyOf": [{ "$ref": "#/$defs/Condition" }, { "type": "object", "maxProperties": 0 }] });
+        definitions.insert("Targeting".into(), targeting);
+    }
+    for (at, more) in sharper() {
+        if let (Some(Any::Object(found)), Any::Object(more)) = (schema.pointer_mut(at), more) {
+            found.extend(more);
+        }
+    }
+    schema
+}
+
+/// What a schema can say beyond the types: where, and what is added there. Editors show it while a policy is written.
+fn sharper() -> Vec<(&'static str, Any)> {
+    let pattern = |pattern: &str| json!({ "pattern": pattern });
+    let (name, duration) = (pattern("^[a-z][a-z0-9-]{0,62}$"), pattern("^([0-9]+(ms|s|m|h|d))+$"));
+    let instant = pattern("^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]+([Zz]|[+-][0-9]{2}:[0-9]{2})$");
+    let names = json!({ "propertyNames": name });
+    let one_member = json!({ "minProperties": 1, "maxProperties": 1 });
+    let some = |least: u32| json!({ "minItems": least });
+    let between = |least: f64, most: f64| json!({ "minimum": least, "maximum": most });
+    vec![
+        ("/properties/keys", names.clone()),
+        ("/properties/cohorts", names.clone()),
+        ("/properties/layers", names.clone()),
+        ("/$defs/Rollout/properties/variants", names.clone()),
+        ("/$defs/Rollout/properties/name", name.clone()),
+        ("/$defs/Holdout/properties/name", name),
+        ("/$defs/Rollout/properties/seed", pattern("^[^:]+$")),
+        ("/$defs/Rollout/properties/hostnames/items", pattern("^(\\*\\.)?[a-z0-9_-]+(\\.[a-z0-9_-]+)*$")),
+        ("/$defs/Strategy", one_member.clone()),
+        ("/$defs/Source", one_member),
+        ("/$defs/Key/properties/from", some(1)),
+        ("/properties/attributes/additionalProperties", some(1)),
+        ("/$defs/Mint/properties/maxAge", duration.clone()),
+        (
+            "/$defs/Canary",
+            json!({ "oneOf": [
+            { "required": ["percent"], "properties": { "start": false, "steps": false } },
+            { "required": ["start", "steps"], "properties": { "percent": false } },
+        ] }),
+        ),
+        ("/$defs/Canary/properties/start", instant.clone()),
+        ("/$defs/Canary/properties/steps", some(1)),
+        ("/$defs/Step/properties/hold", duration.clone()),
+        ("/$defs/BlueGreen/properties/at", instant.clone()),
+        ("/$defs/Rolling/properties/start", instant.clone()),
+        ("/$defs/Rolling/properties/every", duration.clone()),
+        ("/$defs/Rolling/properties/batches", between(1.0, 1_000.0)),
+        ("/$defs/Ab/properties/start", instant.clone()),
+        ("/$defs/Ab/properties/end", instant),
+        ("/$defs/Ab/properties/split", some(2)),
+        (
+            "/$defs/Match/properties/method",
+            json!({ "enum": ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] }),
+        ),
+        ("/$defs/PathMatch/properties/value", pattern("^/")),
+        (
+            "/$defs/Variant/properties/headers",
+            json!({ "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", "not": { "pattern":
+            "^([Hh][Oo][Ss][Tt]|[Cc][Oo][Oo][Kk][Ii][Ee]|[Bb][Aa][Gg][Gg][Aa][Gg][Ee]|[Xx]-[Mm][Uu][Ll][Kk][Kk][Oo]-.*)$" } },
+            "additionalProperties": { "type": "string", "pattern": "^[\\t -~]*$" } }),
+        ),
+        (
+            "/$defs/Flag/properties/variants",
+            json!({ "minProperties": 1, "propertyNames": { "minLength": 1 } }),
+        ),
+        // Here alone `null` stands for an absent member, and nothing in braces for no targeting.
+        ("/$defs/Flag/properties/defaultVariant", json!({ "type": ["string", "null"] })),
+        (
+            "/$defs/Flag/properties/targeting",
+            json!({
+                "type": ["object", "null"],
+                "$ref": "#/$defs/Targeting",
+            }),
+        ),
+        ("/$defs/Guard/properties/alpha", between(1e-9, 0.5)),
+        ("/$defs/Guard/properties/margin", between(1.0, 100.0)),
+        ("/$defs/Guard/properties/window", duration.clone()),
+        ("/$defs/Guard/properties/warmup", duration.clone()),
+        ("/$defs/Errors/properties/floor", between(0.000_001, 0.99)),
+        ("/$defs/Errors/properties/minEvents", between(1.0, 1e6)),
+        ("/$defs/Errors/properties/grpcStatuses/items", between(0.0, 16.0)),
+        ("/$defs/Latency/properties/quantiles", json!({ "minItems": 1, "maxItems": 2, "uniqueItems": true })),
+        ("/$defs/Latency/properties/quantiles/items", between(0.5, 0.999)),
+        ("/$defs/Latency/properties/minDelta", duration),
+        ("/$defs/Latency/properties/minBaseline", between(100.0, 1e6)),
+    ]
+}
+
+/// `null` stands for an absent member nowhere but in flags: takes it out of what schemars makes of an `Option`.
+fn without_null(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    if let Some(Any::Array(types)) = object.get_mut("type") {
+        types.retain(|it| it != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+    if let Some(Any::Array(any)) = object.get_mut("anyOf") {
+        any.retain(|it| it != &json!({ "type": "null" }));
+        if let [Any::Object(only)] = any.as_slice() {
+            let only: Map<String, Any> = only.clone();
+            object.remove("anyOf");
+            object.extend(only);
+        }
+    }
+    // What serde fills in for an absent `Option`.
+    if object.get("default") == Some(&Any::Null) {
+        object.remove("default");
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Entries<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("EntriesOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "0 to 100, with at most four decimals", "type": "number", "minimum": 0, "maximum": 100 })
+    }
+}
+
+impl JsonSchema for Value {
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["boolean", "string", "number", "object"] })
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["boolean", "string", "number"] })
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "array"], "items": { "type": ["string", "number"] } })
+    }
+}
+
+/// Operators, and how many operands they take; one operand needs no list around it. flagd takes any number of those of
+/// `starts_with`, `ends_with`, `sem_ver` and `fractional`, and so does a flag.
+const OPERATORS: [(&str, usize, Option<usize>); 43] = [
+    ("var", 0, None),
+    ("missing", 0, None),
+    ("missing_some", 2, Some(2)),
+    ("if", 0, None),
+    ("?:", 0, None),
+    ("!", 1, Some(1)),
+    ("!!", 1, Some(1)),
+    ("log", 1, Some(1)),
+    ("-", 1, Some(2)),
+    ("==", 2, Some(2)),
+    ("!=", 2, Some(2)),
+    ("===", 2, Some(2)),
+    ("!==", 2, Some(2)),
+    ("<", 2, Some(3)),
+    ("<=", 2, Some(3)),
+    (">", 2, Some(3)),
+    (">=", 2, Some(3)),
+    ("/", 2, Some(2)),
+    ("%", 2, Some(2)),
+    ("and", 1, None),
+    ("or", 1, None),
+    ("max", 1, None),
+    ("min", 1, None),
+    ("+", 1, None),
+    ("*", 1, None),
+    ("cat", 1, None),
+    ("merge", 0, None),
+    ("in", 2, Some(2)),
+    ("substr", 2, Some(3)),
+    ("map", 2, Some(2)),
+    ("filter", 2, Some(2)),
+    ("all", 2, Some(2)),
+    ("none", 2, Some(2)),
+    ("some", 2, Some(2)),
+    ("reduce", 3, Some(3)),
+    ("starts_with", 0, None),
+    ("ends_with", 0, None),
+    ("sem_ver", 0, None),
+    ("cidr", 2, Some(2)),
+    ("matches", 2, Some(2)),
+    ("fractional", 0, None),
+    ("cohort", 1, Some(1)),
+    ("$ref", 1, Some(1)),
+];
+
+impl JsonSchema for Json {
+    fn schema_name() -> Cow<'static, str> {
+        "Condition".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let this = json!({ "$ref": "#/$defs/Condition" });
+        let mut operators = Map::new();
+        for (name, least, most) in OPERATORS {
+            let mut operands = json!({ "items": this, "minItems": least });
+            if let (Some(most), Some(members)) = (most, operands.as_object_mut()) {
+                members.insert("maxItems".into(), most.into());
+            }
+            operands = match name {
+                "cohort" | "$ref" => json!({ "type": "string" }),
+                _ if least > 1 => json!({ "type": "array", "allOf": [operands] }),
+                _ => json!({ "allOf": [operands, this] }),
+            };
+            operators.insert(name.into(), operands);
+        }
+        operators.insert("flag".into(), json!({ "type": "string" }));
+        json_schema!({
+            "description": "JsonLogic: an object with one member, the operator; anything else is a literal",
+            "if": { "type": "object" },
+            "then": { "minProperties": 1, "maxProperties": 1, "properties": operators, "additionalProperties": false },
+            "else": { "items": this },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_sharper_is_there() {
+        let schema = policy();
+        for (at, _) in sharper() {
+            assert!(schema.pointer(at).is_some(), "{at}");
+        }
+    }
+}
