@@ -2,12 +2,14 @@
 //!
 //! The same files run through the engine (`mulkko test`, `cargo test`, natively and as wasm) and through a real proxy.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::configuration::Configuration;
 use crate::decide::{Decisions, Node};
@@ -19,8 +21,9 @@ use crate::pass::PassKeys;
 use crate::policy::Policy;
 use crate::wire::some;
 
-/// When a request is made that does not say when: long after 2020 and long before 2999, as real clocks are.
-const SOME_DAY: &str = "2026-11-22T12:00:00Z";
+/// When a request is made that does not say when: 2026-11-22T12:00:00Z, long after 2020 and long before 2999, as real clocks
+/// are.
+const SOME_DAY_MS: i64 = 1_795_348_800_000;
 /// What the passes of cases are signed with: nobody else's.
 const PASS_KEY: &[u8] = b"a key for the passes of decision cases";
 /// How long passes are good that do not say it.
@@ -35,9 +38,9 @@ pub struct File {
     pub about: String,
     /// The policy: a document, or the name of its file.
     pub policy: Box<RawValue>,
-    /// When the requests are made (RFC 3339).
+    /// When the requests are made.
     #[serde(default, deserialize_with = "some")]
-    at: Option<String>,
+    at: Option<At>,
     /// The plugin configuration.
     #[serde(default)]
     plugin: Map<String, Value>,
@@ -52,6 +55,17 @@ pub struct File {
     rolled_back: Vec<(String, String)>,
     /// The cases.
     pub cases: Vec<Case>,
+}
+
+/// An instant, in unix milliseconds; written as in RFC 3339.
+#[derive(Clone, Copy, Debug)]
+struct At(i64);
+
+impl<'de> Deserialize<'de> for At {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<At, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Instant::parse(&text).map(|at| At(at.unix_ms())).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +84,7 @@ pub struct Case {
     pub name: String,
     /// When it is made, where not when the file says.
     #[serde(default, deserialize_with = "some")]
-    at: Option<String>,
+    at: Option<At>,
     /// The request.
     pub request: Asked,
     /// The claims of the passes that it carries.
@@ -102,14 +116,14 @@ struct Expected {
 }
 
 /// What is different from what a case expects.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// `decisions`, or the name of a header.
     pub what: String,
-    /// What was expected.
-    pub expected: String,
+    /// What was expected, as the file of cases writes it.
+    pub expected: Value,
     /// What was found.
-    pub found: String,
+    pub found: Value,
 }
 
 impl fmt::Display for Difference {
@@ -129,12 +143,12 @@ impl Stage {
     /// The stage of a file, with this text as the policy.
     ///
     /// # Errors
-    /// What is wrong with its policy or plugin configuration, or with the instant that it says.
+    /// What is wrong with its policy or plugin configuration.
     pub fn of(file: &File, policy: &[u8]) -> Result<Stage, Vec<Finding>> {
         let plugin = Value::Object(file.plugin.clone()).to_string();
         let configuration = Configuration::parse(plugin.as_bytes())?;
         let policy = Policy::parse(policy, &configuration.clusters)?;
-        let mut run = DryRun::new(policy, &configuration, instant(file.at.as_deref().unwrap_or(SOME_DAY))?);
+        let mut run = DryRun::new(policy, &configuration, file.at.map_or(SOME_DAY_MS, |At(ms)| ms));
         run.node = match &file.node {
             Some(NodeWire { id, region, zone }) => {
                 Node { id: id.clone(), region: region.clone(), zone: zone.clone() }
@@ -150,28 +164,24 @@ impl Stage {
         Ok(Stage { run })
     }
 
-    /// What is different from what a case expects.
-    ///
-    /// # Errors
-    /// What is wrong with the instant that it says.
-    pub fn check(&mut self, case: &Case) -> Result<Vec<Difference>, Vec<Finding>> {
+    /// What comes of a case's request, and what of that is different from what is expected.
+    #[must_use]
+    pub fn check(&mut self, case: &Case) -> (Found, Vec<Difference>) {
         let usual_ms = self.run.host.now_ms;
-        if let Some(at) = &case.at {
-            self.run.host.now_ms = instant(at)?;
-        }
+        self.run.host.now_ms = case.at.map_or(usual_ms, |At(ms)| ms);
         let found = self.send(&case.request, &case.passes);
         self.run.host.now_ms = usual_ms;
         let mut differences = Vec::new();
-        let mut compare = |what: &str, expected: String, found: String| {
+        let mut compare = |what: &str, expected: Value, found: Value| {
             if expected != found {
                 differences.push(Difference { what: what.to_owned(), expected, found });
             }
         };
-        compare("decisions", format!("{:?}", case.expect.decisions), format!("{:?}", found.decisions));
+        compare("decisions", json!(case.expect.decisions), json!(found.decisions));
         for (name, value) in &case.expect.upstream {
-            compare(name, format!("{value:?}"), format!("{:?}", found.header(name)));
+            compare(name, json!(value), json!(found.header(name)));
         }
-        Ok(differences)
+        (found, differences)
     }
 
     /// Sends a request with passes of these claims, and one that asks for an explanation.
@@ -236,9 +246,4 @@ impl Found {
     pub fn header(&self, name: &str) -> Option<String> {
         dry_run::header(&self.upstream, name)
     }
-}
-
-fn instant(text: &str) -> Result<i64, Vec<Finding>> {
-    let wrong = |problem| vec![Finding { place: "at".to_owned(), problem }];
-    Instant::parse(text).map(Instant::unix_ms).map_err(wrong)
 }

@@ -27,6 +27,8 @@ use crate::schedule::{Schedule, Split, VariantId};
 
 pub use loading::Loading;
 pub use locate::{Located, locate, mark};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use names::{NOT_FOR_VARIANTS, RESERVED};
 pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 

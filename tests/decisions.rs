@@ -40,8 +40,7 @@ fn run(file: &File) -> Vec<String> {
         Ok(stage) => stage,
         Err(found) => return vec![format!("refused: {}", found[0])],
     };
-    let cases = file.cases.iter();
-    let checked = cases.map(|case| (case, stage.check(case).unwrap()));
+    let checked = file.cases.iter().map(|case| (case, stage.check(case).1));
     checked.flat_map(|(case, wrong)| wrong.into_iter().map(|it| format!("{}: {it}", case.name))).collect()
 }
 

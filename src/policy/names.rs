@@ -4,7 +4,7 @@ use crate::finding::{Findings, Path, Problem};
 use crate::headers::is_token;
 
 /// Rollout names whose headers (`x-mulkko-<name>`) mean something else.
-const RESERVED: [&str; 11] = [
+pub(crate) const RESERVED: [&str; 11] = [
     "cluster",
     "explain",
     "flags",
@@ -19,7 +19,7 @@ const RESERVED: [&str; 11] = [
 ];
 
 /// Headers that a variant must not set: they frame the message, name its host, or belong to others.
-const NOT_FOR_VARIANTS: [&str; 8] =
+pub(crate) const NOT_FOR_VARIANTS: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "baggage", "cookie"];
 
 /// Whether `name` is 1 to 63 of `a-z 0-9 -`, a letter first.

@@ -18,11 +18,15 @@ use super::{
     Entries, Flag, Fractional, Holdout, Key, Layer, Number, Rollout, Scalar, Source, Statuses, Value,
 };
 use crate::json::Json;
+use crate::policy::{NOT_FOR_VARIANTS, RESERVED};
 
-/// A policy document. Only its schema is used: documents are read a piece at a time.
+/// A policy document as a whole. Only its schema is used: documents are read a piece at a time.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(title = "mulkko policy")]
+#[schemars(
+    title = "mulkko policy",
+    description = "Decides, for each request, which variant of a rollout answers and which values flags have."
+)]
 pub struct Document {
     /// The format: `mulkko/v1`.
     #[schemars(extend("const" = "mulkko/v1"))]
@@ -143,8 +147,11 @@ fn sharper() -> Vec<(&'static str, Any)> {
         ("/properties/keys", names.clone()),
         ("/properties/cohorts", names.clone()),
         ("/properties/layers", names.clone()),
+        ("/$defs/Rollout", json!({ "allOf": by_strategy() })),
         ("/$defs/Rollout/properties/variants", names.clone()),
+        ("/$defs/Rollout/properties/variants", json!({ "minProperties": 1 })),
         ("/$defs/Rollout/properties/name", name.clone()),
+        ("/$defs/Rollout/properties/name", json!({ "not": { "enum": RESERVED } })),
         ("/$defs/Holdout/properties/name", name),
         ("/$defs/Rollout/properties/seed", pattern("^[^:]+$")),
         ("/$defs/Rollout/properties/hostnames/items", pattern("^(\\*\\.)?[a-z0-9_-]+(\\.[a-z0-9_-]+)*$")),
@@ -178,7 +185,7 @@ fn sharper() -> Vec<(&'static str, Any)> {
         (
             "/$defs/Variant/properties/headers",
             json!({ "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", "not": { "pattern":
-            "^([Hh][Oo][Ss][Tt]|[Cc][Oo][Oo][Kk][Ii][Ee]|[Bb][Aa][Gg][Gg][Aa][Gg][Ee]|[Xx]-[Mm][Uu][Ll][Kk][Kk][Oo]-.*)$" } },
+            not_for_variants() } },
             "additionalProperties": { "type": "string", "pattern": "^[\\t -~]*$" } }),
         ),
         (
@@ -206,6 +213,44 @@ fn sharper() -> Vec<(&'static str, Any)> {
         ("/$defs/Latency/properties/minDelta", duration),
         ("/$defs/Latency/properties/minBaseline", between(100.0, 1e6)),
     ]
+}
+
+/// What a rollout must have, and must not have, with each strategy.
+fn by_strategy() -> Vec<Any> {
+    let with = |strategies: &[&str], then: Any| {
+        let any: Vec<Any> = strategies.iter().map(|it| json!({ "required": [it] })).collect();
+        json!({ "if": { "properties": { "strategy": { "anyOf": any } } }, "then": then })
+    };
+    let without = |member: &str| json!({ "properties": { member: false } });
+    vec![
+        with(&["canary", "ab"], json!({ "required": ["key"] })),
+        with(&["rolling"], without("key")),
+        with(&["rolling", "dark"], without("guard")),
+        with(&["rolling", "dark", "blueGreen"], without("layer")),
+        with(&["rolling", "dark", "blueGreen", "ab"], without("holdout")),
+        with(
+            &["blueGreen"],
+            json!({ "properties": { "guard": {
+                "required": ["errors"],
+                "properties": { "errors": { "required": ["floor"] }, "latency": false },
+            } } }),
+        ),
+    ]
+}
+
+/// Names of headers that variants may not set, in any case: a pattern.
+fn not_for_variants() -> String {
+    let names: Vec<String> = NOT_FOR_VARIANTS.iter().map(|name| in_any_case(name)).collect();
+    format!("^({}|{}.*)$", names.join("|"), in_any_case("x-mulkko-"))
+}
+
+/// A pattern for a text in any case; schemas know no flag for that.
+fn in_any_case(text: &str) -> String {
+    let letters = text.chars().map(|c| match c.is_ascii_alphabetic() {
+        true => format!("[{}{c}]", c.to_ascii_uppercase()),
+        false => c.to_string(),
+    });
+    letters.collect()
 }
 
 /// `null` stands for an absent member nowhere but in flags: takes it out of what schemars makes of an `Option`.

@@ -8,6 +8,7 @@ mod man;
 mod output;
 mod pass;
 mod schema;
+mod test;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Asked {
     Check(check::Check),
+    Test(test::Test),
     Schema(schema::Schema),
     Pass(pass::Pass),
     Completions(completions::Completions),
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
     let output = Output { format: cli.format };
     let done = match cli.asked {
         Asked::Check(check) => check.run(&output),
+        Asked::Test(test) => test.run(&output),
         Asked::Schema(schema) => schema.run(),
         Asked::Pass(pass) => pass.run(&output),
         Asked::Completions(completions) => completions.run(),

@@ -11,10 +11,8 @@ use serde::Serialize;
 /// Who is to read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// People
     #[default]
     Text,
-    /// Machines
     Json,
 }
 
