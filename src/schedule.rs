@@ -150,6 +150,21 @@ impl Schedule {
         }
     }
 
+    /// The instants at which it changes, ascending, in unix milliseconds.
+    #[must_use]
+    pub fn changes(&self) -> Vec<i64> {
+        let mut instants: Vec<i64> = match self {
+            Schedule::Steps { steps, .. } => steps.iter().map(|step| step.from_ms).collect(),
+            Schedule::Batches { start_ms, batches, every_ms, .. } => {
+                let after = |i| every_ms.saturating_mul(i64::try_from(i).unwrap_or(i64::MAX));
+                (0..*batches).map(|i| start_ms.saturating_add(after(i))).collect()
+            }
+            Schedule::Between { start_ms, end_ms, .. } => vec![*start_ms, *end_ms],
+        };
+        instants.retain(|ms| *ms != i64::MIN && *ms != i64::MAX);
+        instants
+    }
+
     /// Whether the split never changes with time.
     #[must_use]
     pub fn is_timeless(&self) -> bool {

@@ -129,11 +129,17 @@ macro_rules! objects {
     )*};
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+mod document;
 mod guard;
 mod matches;
 mod plugin;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod schema;
 mod strategy;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use document::{Document, Flags};
 pub use guard::{Errors, Guard, Latency, OnBreach, Statuses};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
 pub use plugin::{Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
@@ -356,6 +362,3 @@ pub struct Flag {
     #[serde(default, deserialize_with = "some")]
     pub metadata: Option<Entries<Scalar>>,
 }
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod schema;

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use jsonschema::Validator;
-use mulkko::wire::schema::{Document, policy};
+use mulkko::wire::Document;
+use mulkko::wire::schema::policy;
 use serde_json::Value;
 
 fn validator() -> Validator {

@@ -140,6 +140,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// As [`Values::key_to_hash`], where that is known without drawing an id.
+    #[must_use]
+    pub fn known_key(&self, key: TargetingKey) -> Option<&[u8]> {
+        match key {
+            TargetingKey::Key(id) => self.key(id),
+            key => self.key_to_hash(key),
+        }
+    }
+
     fn key_cell(&self, id: KeyId) -> Option<&KeyCell<'a>> {
         self.keys.get_or_init(|| cells(self.policy.keys.len())).get(id.0)
     }

@@ -8,94 +8,11 @@ use std::borrow::Cow;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
-use serde::de::{Deserializer, Error};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value as Any, json};
 
-use super::some;
-use super::{
-    Entries, Flag, Fractional, Holdout, Key, Layer, Number, Rollout, Scalar, Source, Statuses, Value,
-};
+use super::{Document, Entries, Flag, Flags, Number, Scalar, Statuses, Value};
 use crate::json::Json;
 use crate::policy::{NOT_FOR_VARIANTS, RESERVED};
-
-/// A policy document as a whole. Only its schema is used: documents are read a piece at a time.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(
-    title = "mulkko policy",
-    description = "Decides, for each request, which variant of a rollout answers and which values flags have."
-)]
-pub struct Document {
-    /// The format: `mulkko/v1`.
-    #[schemars(extend("const" = "mulkko/v1"))]
-    #[serde(deserialize_with = "some")]
-    api_version: Option<String>,
-    /// What the policy is called.
-    #[schemars(regex(pattern = "^[a-z][a-z0-9-]{0,62}$"))]
-    #[serde(deserialize_with = "some")]
-    name: Option<String>,
-    /// Which state of the document this is: a lower one never replaces a higher one.
-    #[serde(deserialize_with = "some")]
-    revision: Option<u64>,
-    /// What is told about all flags.
-    #[serde(deserialize_with = "some")]
-    metadata: Option<Entries<Scalar>>,
-    /// The schema.
-    #[serde(rename = "$schema")]
-    #[serde(deserialize_with = "some")]
-    schema: Option<String>,
-    /// Which of flagd's arithmetics `fractional` uses.
-    #[serde(deserialize_with = "some")]
-    fractional: Option<Fractional>,
-    /// Targeting keys by name.
-    #[serde(deserialize_with = "some")]
-    keys: Option<Entries<Key>>,
-    /// The targeting key under which flags are evaluated for a request.
-    #[serde(deserialize_with = "some")]
-    flag_key: Option<String>,
-    /// Named values of a request, for conditions.
-    #[serde(deserialize_with = "some")]
-    attributes: Option<Entries<Vec<Source>>>,
-    /// Named expressions, as flagd has them.
-    #[serde(rename = "$evaluators")]
-    #[serde(deserialize_with = "some")]
-    evaluators: Option<Entries<Json>>,
-    /// Named conditions.
-    #[serde(deserialize_with = "some")]
-    cohorts: Option<Entries<Json>>,
-    /// Layers by name.
-    #[serde(deserialize_with = "some")]
-    layers: Option<Entries<Layer>>,
-    /// What keeps keys out of every canary and experiment.
-    #[serde(deserialize_with = "some")]
-    holdouts: Option<Vec<Holdout>>,
-    /// Flags, by key or with their keys.
-    #[serde(deserialize_with = "some")]
-    flags: Option<Flags>,
-    /// Rollouts.
-    #[serde(deserialize_with = "some")]
-    rollouts: Option<Vec<Rollout>>,
-}
-
-/// Flags, by key or each with its key.
-struct Flags;
-
-impl<'de> Deserialize<'de> for Flags {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        let read = match json.get().starts_with('[') {
-            true => serde_json::from_str::<Vec<Flag>>(json.get())
-                .map(|flags| flags.iter().all(|flag| flag.key.is_some())),
-            false => serde_json::from_str::<Entries<Flag>>(json.get()).map(|_| true),
-        };
-        match read.map_err(D::Error::custom)? {
-            true => Ok(Flags),
-            false => Err(D::Error::missing_field("key")),
-        }
-    }
-}
 
 impl JsonSchema for Flags {
     fn inline_schema() -> bool {

@@ -1,0 +1,208 @@
+//! Conditions with the value of each of their parts: which of them decided, and what it saw.
+//!
+//! There is no evaluator here. Each part is compiled by itself, by the engine's own compiler, and evaluated with the request's
+//! values. Parts in the body of `map` and its like see items, and have no value of their own.
+
+use mulkko::decide::Values;
+use mulkko::finding::{Findings, Path};
+use mulkko::json::Json;
+use mulkko::logic::{Compiler, Condition, Library, Value};
+use mulkko::policy::TargetingKey;
+use mulkko::wire::{Document, Rollout};
+use serde::Serialize;
+use serde_json::json;
+
+use super::expression::{body, text};
+
+/// The most parts of one condition that are told.
+const MOST_PARTS: usize = 500;
+
+/// The conditions of some rollouts.
+pub struct Conditions {
+    library: Library,
+    rollouts: Vec<(String, OfRollout)>,
+}
+
+struct OfRollout {
+    when: Option<Part>,
+    force: Vec<Part>,
+}
+
+/// A part of a condition.
+struct Part {
+    text: String,
+    condition: Condition,
+    decides: Decides,
+    /// The conditions that it is made of.
+    parts: Vec<Part>,
+    /// What else it is made of, with their texts.
+    operands: Vec<(String, Condition)>,
+}
+
+/// Which of its parts decide a part.
+#[derive(Clone, Copy)]
+enum Decides {
+    /// Those that fail, or all.
+    And,
+    /// The first that holds, or all.
+    Or,
+    /// All.
+    All,
+}
+
+/// A part of a condition, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    pub condition: String,
+    pub value: serde_json::Value,
+    /// What it saw, with the values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub saw: Vec<(String, serde_json::Value)>,
+    /// The parts that decided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<Told>,
+}
+
+impl Conditions {
+    /// The conditions of the rollouts of these names.
+    ///
+    /// `None` where the document was not taken.
+    pub fn of(document: Document, rollouts: &[&str]) -> Option<Conditions> {
+        let named = |entries: &Option<mulkko::wire::Entries<Json>>| entries.clone().unwrap_or_default().0;
+        let (evaluators, cohorts) = (named(&document.evaluators), named(&document.cohorts));
+        let names = |entries: &[(Box<str>, Json)]| entries.iter().map(|(name, _)| name.clone()).collect();
+        let attributes = document.attributes.unwrap_or_default().0.into_iter().map(|(name, _)| name).collect();
+        let fractional = document.fractional.unwrap_or_default();
+        let mut compiling = Compiling {
+            compiler: Compiler::new(attributes, evaluators.clone(), names(&cohorts), fractional),
+            findings: Findings::default(),
+            evaluators: &evaluators,
+            cohorts: &cohorts,
+            left: 0,
+        };
+        for (i, (_, json)) in cohorts.iter().enumerate() {
+            compiling.compiler.cohort(i, json, &Path::Root, &mut compiling.findings);
+        }
+        for (id, (key, _)) in (0..).zip(document.flags.unwrap_or_default().0) {
+            compiling.compiler.flag(&key, id);
+        }
+        let told = document.rollouts.unwrap_or_default().into_iter();
+        let told = told.filter(|rollout| rollouts.contains(&rollout.name.as_str()));
+        let rollouts = told.map(|rollout| Some((rollout.name.clone(), compiling.rollout(&rollout)?)));
+        let rollouts = rollouts.collect::<Option<_>>()?;
+        let Compiling { mut compiler, mut findings, .. } = compiling;
+        while compiler.compile_unused(&mut findings) {}
+        Some(Conditions { library: compiler.close(&mut findings)?, rollouts })
+    }
+
+    /// What came of a rollout's `when` for these values.
+    pub fn when(&self, rollout: &str, key: TargetingKey, values: &Values<'_>) -> Option<Told> {
+        Some(self.told(self.rollout(rollout)?.when.as_ref()?, key, values))
+    }
+
+    /// What came of entry `i` of a rollout's `force`.
+    pub fn force(&self, rollout: &str, i: usize, key: TargetingKey, values: &Values<'_>) -> Option<Told> {
+        Some(self.told(self.rollout(rollout)?.force.get(i)?, key, values))
+    }
+
+    fn rollout(&self, name: &str) -> Option<&OfRollout> {
+        self.rollouts.iter().find(|(rollout, _)| rollout == name).map(|(_, rollout)| rollout)
+    }
+
+    fn told(&self, part: &Part, key: TargetingKey, values: &Values<'_>) -> Told {
+        let seen = values.seen_with(key);
+        let holds = |part: &Part| part.condition.holds(&self.library, &seen);
+        let is_met = holds(part);
+        let deciding: Vec<&Part> = match part.decides {
+            Decides::And if !is_met => part.parts.iter().filter(|part| !holds(part)).collect(),
+            Decides::Or if is_met => part.parts.iter().find(|part| holds(part)).into_iter().collect(),
+            _ => part.parts.iter().collect(),
+        };
+        let value = |condition: &Condition| told(&condition.evaluate(&self.library, &seen));
+        Told {
+            condition: part.text.clone(),
+            value: value(&part.condition),
+            saw: part.operands.iter().map(|(text, operand)| (text.clone(), value(operand))).collect(),
+            because: deciding.into_iter().map(|part| self.told(part, key, values)).collect(),
+        }
+    }
+}
+
+/// Compiles parts.
+struct Compiling<'d> {
+    compiler: Compiler,
+    findings: Findings,
+    evaluators: &'d [(Box<str>, Json)],
+    cohorts: &'d [(Box<str>, Json)],
+    /// How many parts of this condition may still be told.
+    left: usize,
+}
+
+impl Compiling<'_> {
+    fn rollout(&mut self, rollout: &Rollout) -> Option<OfRollout> {
+        let mut whole = |json: &Json| {
+            self.left = MOST_PARTS;
+            self.part(json)
+        };
+        let when = rollout.when.as_ref().map(&mut whole);
+        let force: Option<Vec<_>> = rollout.force.iter().map(|force| whole(&force.when)).collect();
+        Some(OfRollout { when: when.flatten(), force: force? })
+    }
+
+    fn condition(&mut self, json: &Json) -> Option<Condition> {
+        self.compiler.when(json, &Path::Root, &mut self.findings)
+    }
+
+    fn part(&mut self, json: &Json) -> Option<Part> {
+        let condition = self.condition(json)?;
+        self.left = self.left.saturating_sub(1);
+        let mut part = Part { text: text(json), condition, decides: Decides::All, parts: Vec::new(), operands: Vec::new() };
+        let Some((operator, operands)) = body(json) else { return Some(part) };
+        let inner: Vec<&Json> = match operator {
+            "and" | "or" | "!" | "!!" | "if" | "?:" => operands.iter().collect(),
+            "cohort" => named(self.cohorts, operands).into_iter().collect(),
+            "$ref" => named(self.evaluators, operands).into_iter().collect(),
+            _ => {
+                // What an operator without parts of its own saw.
+                let computed = operands.iter().filter(|operand| body(operand).is_some());
+                part.operands = self.seen(computed, operator);
+                return Some(part);
+            }
+        };
+        part.decides = match operator {
+            "and" => Decides::And,
+            "or" => Decides::Or,
+            _ => Decides::All,
+        };
+        for json in inner.into_iter().filter(|json| body(json).is_some()) {
+            if self.left > 0 {
+                part.parts.push(self.part(json)?);
+            }
+        }
+        Some(part)
+    }
+
+    fn seen<'j>(&mut self, operands: impl Iterator<Item = &'j Json>, operator: &str) -> Vec<(String, Condition)> {
+        // The second operand of these is a body, which sees items.
+        let has_body = matches!(operator, "map" | "filter" | "all" | "none" | "some" | "reduce");
+        let seen = operands.take(if has_body { 1 } else { usize::MAX });
+        seen.filter_map(|json| Some((text(json), self.condition(json)?))).collect()
+    }
+}
+
+fn named<'d>(entries: &'d [(Box<str>, Json)], operands: &[Json]) -> Option<&'d Json> {
+    let Some(Json::Text(name)) = operands.first() else { return None };
+    entries.iter().find(|(entry, _)| entry == name).map(|(_, json)| json)
+}
+
+/// A value as JSON. A number that is none, as JSON has it, is told as a text.
+fn told(value: &Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Null => json!(null),
+        Value::Bool(value) => json!(value),
+        Value::Number(number) => super::expression::number(*number),
+        Value::Text(text) => json!(text),
+        Value::List(list) => list.iter().map(|item| told(&item)).collect(),
+        Value::Object(object) => object.iter().map(|(name, value)| (name.to_owned(), told(&value))).collect(),
+    }
+}

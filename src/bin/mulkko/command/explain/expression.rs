@@ -1,0 +1,79 @@
+//! Expressions as people read them: `region == "kr"` for `{"==": [{"var": "region"}, "kr"]}`.
+
+use mulkko::json::Json;
+use serde_json::json;
+
+/// The operator of an expression and what it is applied to; `None` for a literal.
+pub fn body(json: &Json) -> Option<(&str, &[Json])> {
+    let Json::Object(members) = json else { return None };
+    let [(operator, operands)] = &members[..] else { return None };
+    let operands = match operands {
+        Json::List(items) => items,
+        operand => std::slice::from_ref(operand),
+    };
+    Some((operator, operands))
+}
+
+/// The expression on one line.
+pub fn text(json: &Json) -> String {
+    let Some((operator, operands)) = body(json) else { return literal(json) };
+    let inner = |json: &Json| match body(json) {
+        Some(("and" | "or", _)) => format!("({})", text(json)),
+        _ => text(json),
+    };
+    match (operator, operands) {
+        ("var", [Json::Text(name), ..]) => name.to_string(),
+        ("cohort" | "$ref" | "flag", [Json::Text(name)]) => format!("{} {name}", operator.trim_start_matches('$')),
+        ("!" | "!!", [operand]) => format!("{operator}{}", inner(operand)),
+        ("and" | "or" | "in" | "==" | "===" | "!=" | "!==" | "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "/" | "%", [_, _, ..]) => {
+            operands.iter().map(inner).collect::<Vec<_>>().join(&format!(" {operator} "))
+        }
+        _ => format!("{operator}({})", operands.iter().map(text).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn literal(json: &Json) -> String {
+    plain(json).to_string()
+}
+
+fn plain(json: &Json) -> serde_json::Value {
+    match json {
+        Json::Null => json!(null),
+        Json::Bool(value) => json!(value),
+        Json::Number(value) => number(*value),
+        Json::Text(text) => json!(text),
+        Json::List(items) => items.iter().map(plain).collect(),
+        Json::Object(members) => members.iter().map(|(name, value)| (name.to_string(), plain(value))).collect(),
+    }
+}
+
+/// A number as JSON writes it, whole ones without a point; one that JSON cannot write, as a text.
+pub fn number(number: f64) -> serde_json::Value {
+    const WHOLE: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < WHOLE {
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+        return json!(number as i64);
+    }
+    if number.is_finite() { json!(number) } else { json!(number.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_read_as_they_are_said() {
+        for (json, expected) in [
+            (r#"{"==": [{"var": "region"}, "kr"]}"#, r#"region == "kr""#),
+            (r#"{"and": [{"cohort": "staff"}, {"or": [true, {"!": {"var": "a"}}]}]}"#, "cohort staff and (true or !a)"),
+            (r#"{"sem_ver": [{"var": ["v", "1.0.0"]}, ">=", "3.2.0"]}"#, r#"sem_ver(v, ">=", "3.2.0")"#),
+            (r#"{"in": ["a", ["a", "b"]]}"#, r#""a" in ["a","b"]"#),
+            (r#"{"<": [1, {"var": "n"}, 2.5]}"#, "1 < n < 2.5"),
+            (r#"{"-": 1}"#, "-(1)"),
+            ("7", "7"),
+            ("{}", "{}"),
+        ] {
+            assert_eq!(text(&serde_json::from_str(json).unwrap()), expected);
+        }
+    }
+}

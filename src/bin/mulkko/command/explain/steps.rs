@@ -1,0 +1,126 @@
+//! The steps of each decision, as the engine takes them.
+
+use std::cell::RefCell;
+
+use mulkko::bucket::Bucket;
+use mulkko::decide::{Step, Values, Watch};
+use mulkko::policy::{Policy, Rollout, RolloutId, TargetingKey};
+use mulkko::schedule::{Split, VariantId};
+use serde::Serialize;
+
+use super::conditions::{self, Conditions};
+use super::super::shares::{self, percent};
+use super::timeline::{self, Change};
+
+/// A step on the way to a decision.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    /// What was asked: `pass`, `state`, `followed`, `force`, `when`, `holdout`, `layer`, `split`, `key`, `bucket`, `guard`.
+    pub step: &'static str,
+    /// How it ended.
+    pub ended: String,
+    /// The condition that was asked, with its parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<conditions::Told>,
+}
+
+/// What is told of one rollout.
+#[derive(Clone, Debug, Default)]
+pub struct OfRollout {
+    pub steps: Vec<Told>,
+    /// When the key moves from one variant to another, where there is a key.
+    pub timeline: Vec<Change>,
+}
+
+/// Notes the steps of all decisions for a request.
+pub struct Notes<'p> {
+    pub policy: &'p Policy,
+    pub conditions: &'p Conditions,
+    pub has_passes: bool,
+    pub noted: RefCell<Vec<(RolloutId, OfRollout)>>,
+}
+
+impl Watch for Notes<'_> {
+    fn took(&self, id: RolloutId, step: Step<'_>, values: &Values<'_>) {
+        let Some(rollout) = self.policy.rollout(id) else { return };
+        let told = self.told(rollout, step, values);
+        let mut noted = self.noted.borrow_mut();
+        let at = noted.iter().position(|(known, _)| *known == id).unwrap_or_else(|| {
+            noted.push((id, OfRollout::default()));
+            noted.len() - 1
+        });
+        let Some((_, of)) = noted.get_mut(at) else { return };
+        of.steps.extend(told);
+        if let (Step::Split(_), Some(key)) = (step, values.known_key(rollout.key)) {
+            of.timeline = timeline::of(rollout, rollout.seed.bucket(key));
+        }
+    }
+}
+
+impl Notes<'_> {
+    fn told(&self, rollout: &Rollout, step: Step<'_>, values: &Values<'_>) -> Option<Told> {
+        let plain = |step, ended: String| Some(Told { step, ended, condition: None });
+        let name = |variant: VariantId| rollout.variant(variant).map_or("", |it| &it.name);
+        match step {
+            Step::Passed(Some(variant)) => plain("pass", format!("forces {}", name(variant))),
+            Step::Passed(None) if self.has_passes => plain("pass", "forces nothing here".to_owned()),
+            Step::Passed(None) | Step::Enabled(true) | Step::Followed(None) | Step::RolledBack(false) => None,
+            Step::Enabled(false) => plain("state", "DISABLED".to_owned()),
+            Step::Followed(Some(variant)) => plain("followed", format!("an earlier hop gave {}", name(variant))),
+            Step::Forced(i, holds) => {
+                let variant = rollout.force.get(i).map_or("", |(_, variant)| name(*variant));
+                let ended = if holds { format!("holds: {variant}") } else { format!("does not hold (it is for {variant})") };
+                let condition = self.conditions.force(&rollout.name, i, rollout.key, values);
+                Some(Told { step: "force", ended, condition })
+            }
+            Step::When(holds) => {
+                let ended = if holds { "is met" } else { "is not met" };
+                let condition = self.conditions.when(&rollout.name, rollout.key, values);
+                Some(Told { step: "when", ended: ended.to_owned(), condition })
+            }
+            Step::Holdout(i, bucket, is_held) => {
+                let end = self.policy.holdouts.get(i).map_or(0, |it| it.end.0);
+                plain("holdout", format!("{} {}", lies(bucket), within(is_held, 0, end)))
+            }
+            Step::Layer(bucket, is_inside) => {
+                let (from, to) = rollout.slice.as_ref().map_or((0, 0), |it| (it.from.0, it.to.0));
+                plain("layer", format!("{} {}", lies(bucket), within(is_inside, from, to)))
+            }
+            Step::Split(split) => plain("split", shares::told(rollout, split)),
+            Step::Hashed(None) => plain("key", format!("the request has no {}", self.key_name(rollout.key))),
+            Step::Hashed(Some((key, bucket))) => {
+                let key = String::from_utf8_lossy(key);
+                let owner = owner(rollout, rollout.schedule.at(values.now_ms()), bucket);
+                plain("key", format!("{} \"{key}\" lies at {} {owner}", self.key_name(rollout.key), percent(bucket.0.into())))
+            }
+            Step::RolledBack(true) => plain("guard", format!("has rolled the variant back to {}", name(rollout.default))),
+        }
+    }
+
+    fn key_name(&self, key: TargetingKey) -> String {
+        match key {
+            TargetingKey::None => "key".to_owned(),
+            TargetingKey::Node => "the proxy's id".to_owned(),
+            TargetingKey::Key(id) => match self.policy.keys.get(id.0) {
+                Some(key) => shares::key_sources(key),
+                None => "key".to_owned(),
+            },
+        }
+    }
+}
+
+fn lies(bucket: Option<Bucket>) -> String {
+    bucket.map_or("without its key the request is".to_owned(), |bucket| format!("the key lies at {},", percent(bucket.0.into())))
+}
+
+fn within(is_inside: bool, from: u64, to: u64) -> String {
+    format!("{} {} to {}", if is_inside { "within" } else { "outside" }, percent(from), percent(to))
+}
+
+/// Whose buckets those around a bucket are.
+fn owner(rollout: &Rollout, split: Split<'_>, bucket: Bucket) -> String {
+    let owned = shares::ranges(split).into_iter().find(|(_, range)| range.contains(&u64::from(bucket.0)));
+    let Some((variant, range)) = owned else { return String::new() };
+    let name = rollout.variant(variant).map_or("", |it| &it.name);
+    format!("({name} has {} to {})", percent(range.start), percent(range.end))
+}
