@@ -94,7 +94,7 @@ pub struct Case {
 }
 
 /// A request as it is written down.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// `GET`
@@ -190,7 +190,7 @@ impl Stage {
         let explain = Map::from_iter([("explain".to_owned(), Value::Bool(true))]);
         let tokens: Vec<String> = passes.iter().chain([&explain]).filter_map(|it| self.sign(it)).collect();
         let pairs = asked.pairs(&tokens);
-        self.run.decided(&pairs, &(), |decisions, effects| Found {
+        self.run.decided(&pairs, |decisions, effects| Found {
             decisions: self.names(decisions),
             explain: effects.response.explain.clone(),
             upstream: dry_run::applied(&pairs, &effects.edits),

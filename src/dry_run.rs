@@ -3,7 +3,7 @@
 //! What answers is the engine itself, with the same edits of headers that a plugin would carry out.
 
 use crate::configuration::Configuration;
-use crate::decide::{Decisions, Node, Proxy, Request, Trust, Watch, decide_watched};
+use crate::decide::{Decisions, Node, Proxy, Request, Trust, decide};
 use crate::effects::{Edit, Effects, effects};
 use crate::guard::RolledBack;
 use crate::headers::Headers;
@@ -45,25 +45,25 @@ impl DryRun {
     }
 
     /// Gives `look` the decisions for a request with these headers, pseudo headers among them, and their effects.
-    pub fn decided<T>(
-        &self,
-        pairs: &[Pair],
-        watch: &impl Watch,
-        look: impl FnOnce(&Decisions, Effects<'_>) -> T,
-    ) -> T {
+    pub fn decided<T>(&self, pairs: &[Pair], look: impl FnOnce(&Decisions, Effects<'_>) -> T) -> T {
+        self.asked(pairs, |request| {
+            let decisions = decide(&self.policy, *request);
+            look(&decisions, effects(Some(&self.policy), &decisions, request))
+        })
+    }
+
+    /// Gives `look` the request with these headers.
+    pub fn asked<T>(&self, pairs: &[Pair], look: impl FnOnce(&Request<'_>) -> T) -> T {
         let headers = Headers::new(pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect());
         let header = headers.value("x-mulkko-pass").unwrap_or_default();
-        let passes = pass::read(&header, &self.pass_keys, self.host.now_ms);
-        let request = Request {
+        look(&Request {
             headers: &headers,
-            passes: &passes,
+            passes: &pass::read(&header, &self.pass_keys, self.host.now_ms),
             trust: self.trust,
             node: &self.node,
             proxy: &self.host,
             rolled_back: Some(&self.rolled_back),
-        };
-        let decisions = decide_watched(&self.policy, request, watch);
-        look(&decisions, effects(Some(&self.policy), &decisions, &request))
+        })
     }
 }
 
@@ -100,7 +100,8 @@ impl Proxy for Host {
     }
 }
 
-/// The headers of a request as Envoy hands them over: names in lower case, `host` as `:authority`.
+/// The headers of a request as Envoy hands them over: names in lower case, `host` as `:authority`. Of a pseudo header the last
+/// counts.
 #[must_use]
 pub fn request<'h>(
     method: &str,
@@ -110,8 +111,11 @@ pub fn request<'h>(
     let pair = |name: &str, value: &str| (name.to_ascii_lowercase().into_bytes(), value.as_bytes().to_vec());
     let mut pairs = vec![pair(":method", method), pair(":path", path), pair(":scheme", "http")];
     for (name, value) in headers {
-        let name = if name.eq_ignore_ascii_case("host") { ":authority" } else { name };
-        pairs.push(pair(name, value));
+        let pair = pair(if name.eq_ignore_ascii_case("host") { ":authority" } else { name }, value);
+        match pairs.iter_mut().find(|(known, _)| known.starts_with(b":") && *known == pair.0) {
+            Some(known) => *known = pair,
+            None => pairs.push(pair),
+        }
     }
     pairs
 }

@@ -87,7 +87,7 @@ fn without_a_rollout_that_applies_nothing_changes() {
     for trust in ["edge", "mesh"] {
         let stage = stage(&policy, json!({ "trust": trust }));
         let asked = get("/elsewhere", &[("x-user-id", "u1"), ("baggage", " a=1;p , b = 2,"), ("x-a", "1")]);
-        stage.run.decided(&asked.pairs(&[]), &(), |decisions, effects| {
+        stage.run.decided(&asked.pairs(&[]), |decisions, effects| {
             assert_eq!(decisions, &Decisions::default(), "{trust}");
             assert_eq!(effects, Effects::default(), "{trust}");
         });
@@ -101,7 +101,7 @@ fn filter_state_says_variant_and_reason() {
         "rollouts": [canary("checkout-v2", 100, "/"), canary("cart", 0, "/cart")],
     });
     let stage = stage(&policy, json!({}));
-    stage.run.decided(&get("/", &[]).pairs(&[]), &(), |_, effects| {
+    stage.run.decided(&get("/", &[]).pairs(&[]), |_, effects| {
         let expected = [("mulkko.checkout-v2", "canary"), ("mulkko.checkout-v2.reason", "STATIC")];
         assert_eq!(effects.states, expected);
     });
@@ -119,7 +119,7 @@ fn a_baggage_member_that_would_pass_8192_bytes_is_left_out_and_counted() {
         let inbound = format!("a={}", "x".repeat(8_192 - room - 2));
         let expected = if dropped == 0 { format!("{inbound}{member}") } else { inbound.clone() };
         let sent = get("/", &[("baggage", &inbound)]).pairs(&[]);
-        stage.run.decided(&sent, &(), |_, effects| assert_eq!(effects.baggage_members_dropped, dropped));
+        stage.run.decided(&sent, |_, effects| assert_eq!(effects.baggage_members_dropped, dropped));
         let found = stage.send(&get("/", &[("baggage", &inbound)]), &[]);
         assert_eq!(found.header("baggage"), Some(expected), "{room}");
     }
@@ -144,7 +144,7 @@ fn bytes_that_are_no_text_are_null_in_conditions_and_hashed_as_a_key() {
         let mut sent = get("/", &[]).pairs(&[explain]);
         sent.push((b"x-user-id".to_vec(), b"\xff".to_vec()));
         sent.push((b"x-a".to_vec(), value.to_vec()));
-        let found = stage.run.decided(&sent, &(), |_, effects| effects.response.explain.clone());
+        let found = stage.run.decided(&sent, |_, effects| effects.response.explain.clone());
         assert_eq!(found.as_deref(), Some(expected));
     }
 }
@@ -186,7 +186,7 @@ fn a_decision_that_is_handed_on_has_its_filter_state() {
     });
     let stage = stage(&policy, json!({ "trust": "mesh" }));
     let sent = get("/elsewhere", &[("baggage", "mulkko.checkout-v2=canary")]).pairs(&[]);
-    stage.run.decided(&sent, &(), |_, effects| {
+    stage.run.decided(&sent, |_, effects| {
         let expected = [("mulkko.checkout-v2", "canary"), ("mulkko.checkout-v2.reason", "FOLLOWED")];
         assert_eq!(effects.states, expected);
     });
@@ -202,7 +202,7 @@ fn a_minted_id_is_set_in_the_browser_for_as_long_as_the_policy_says() {
     });
     for (trust, cookie, expected) in [("edge", "a=1", 1), ("edge", "id=mine", 0), ("mesh", "a=1", 0)] {
         let stage = stage(&policy, json!({ "trust": trust }));
-        stage.run.decided(&get("/", &[("cookie", cookie)]).pairs(&[]), &(), |_, effects| {
+        stage.run.decided(&get("/", &[("cookie", cookie)]).pairs(&[]), |_, effects| {
             let cookies = &effects.response.cookies;
             assert_eq!(cookies.len(), expected, "{trust} {cookie}: {cookies:?}");
             for cookie in cookies {

@@ -234,6 +234,12 @@ impl<'a> Values<'a> {
         Seen { values: self, key, flag: None, context: None }
     }
 
+    /// What the targeting of a flag sees, where nobody says a context.
+    #[must_use]
+    pub fn seen_for(&self, id: FlagId) -> Option<Seen<'_, 'a>> {
+        self.policy.flag(id).map(|flag| self.seen_by(flag, None))
+    }
+
     fn seen_by(&self, flag: &'a Flag, context: Option<&'a Context>) -> Seen<'_, 'a> {
         let key = self.policy.flag_key.map_or(TargetingKey::None, TargetingKey::Key);
         Seen { values: self, key, flag: Some(flag), context }

@@ -75,7 +75,9 @@ impl<'de> Deserialize<'de> for Flags {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Box::<RawValue>::deserialize(deserializer)?;
         if !json.get().starts_with('[') {
-            return serde_json::from_str::<Entries<Flag>>(json.get()).map(|it| Flags(it.0)).map_err(D::Error::custom);
+            return serde_json::from_str::<Entries<Flag>>(json.get())
+                .map(|it| Flags(it.0))
+                .map_err(D::Error::custom);
         }
         let flags: Vec<Flag> = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
         let keyed = flags.into_iter().map(|flag| Some((flag.key.as_deref()?.into(), flag)));

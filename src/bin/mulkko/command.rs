@@ -3,11 +3,15 @@
 mod check;
 mod completions;
 mod document;
+mod explain;
 mod findings;
 mod man;
+mod moments;
 mod output;
 mod pass;
+mod request;
 mod schema;
+mod shares;
 mod test;
 
 use std::process::ExitCode;
@@ -38,6 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Asked {
     Check(check::Check),
+    Explain(explain::Explain),
     Test(test::Test),
     Schema(schema::Schema),
     Pass(pass::Pass),
@@ -66,6 +71,7 @@ pub fn run() -> ExitCode {
     let output = Output { format: cli.format };
     let done = match cli.asked {
         Asked::Check(check) => check.run(&output),
+        Asked::Explain(explain) => explain.run(&output),
         Asked::Test(test) => test.run(&output),
         Asked::Schema(schema) => schema.run(),
         Asked::Pass(pass) => pass.run(&output),
@@ -85,5 +91,15 @@ fn exit_code(done: Result<Outcome>) -> u8 {
             anstream::eprintln!("{}: {error:#}", output::painted(output::ERROR, "error"));
             2
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -47,8 +47,8 @@ impl Document {
 #[derive(Args, Clone, Debug, Default)]
 pub struct Plugin {
     /// The plugin configuration of the proxies that the policy is for: its clusters, trust and keys of passes
-    #[arg(long = "plugin", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help_heading = "The proxy")]
+    plugin: Option<PathBuf>,
 }
 
 impl Plugin {
@@ -57,7 +57,7 @@ impl Plugin {
     /// # Errors
     /// When it cannot be read, or is refused.
     pub fn configuration(&self) -> Result<Configuration> {
-        let Some(file) = &self.file else { return Ok(Configuration::default()) };
+        let Some(file) = &self.plugin else { return Ok(Configuration::default()) };
         let document = Document::read(file)?;
         let first =
             |found: Vec<Finding>| found.into_iter().next().map_or_else(String::new, |it| it.to_string());

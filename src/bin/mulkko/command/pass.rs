@@ -1,7 +1,5 @@
 //! `mulkko pass`: signed permission to be forced into a variant, or to be told why.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result, anyhow};
 use clap::{ArgGroup, Args};
 use mulkko::moment::Duration;
@@ -9,6 +7,7 @@ use mulkko::pass::PassKeys;
 use serde_json::{Map, json};
 
 use super::Outcome;
+use super::moments::{duration, now_ms};
 use super::output::Output;
 
 /// Sign a pass, for the header `x-mulkko-pass`.
@@ -47,8 +46,7 @@ impl Pass {
             .with_context(|| format!("the environment variable {}", self.key_env))?;
         let mut keys = PassKeys::default();
         keys.add(secret.as_bytes()).map_err(|problem| anyhow!("{}: {problem}", self.key_env))?;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let exp = now_s.saturating_add(self.lasts.as_ms().div_ceil(1_000));
+        let exp = now_ms().unsigned_abs().saturating_add(self.lasts.as_ms()) / 1_000;
         let mut claims = Map::from_iter([("exp".to_owned(), json!(exp))]);
         for (name, value) in [("rollout", &self.rollout), ("variant", &self.variant)] {
             claims.extend(value.iter().map(|value| (name.to_owned(), json!(value))));
@@ -61,9 +59,4 @@ impl Pass {
         output.tell(&told, || format!("{token}\n"))?;
         Ok(Outcome::Good)
     }
-}
-
-/// A duration as policies write it.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    Duration::parse(text).map_err(|problem| problem.to_string())
 }

@@ -35,7 +35,9 @@ impl Options {
     /// The request, put together from the options and, where they are silent, from `base`.
     pub fn asked(&self, base: Asked) -> Asked {
         let mut headers = base.headers;
-        for (name, value) in self.host.iter().map(|host| ("host", host)).chain(self.headers.iter().map(|(n, v)| (&**n, v))) {
+        for (name, value) in
+            self.host.iter().map(|host| ("host", host)).chain(self.headers.iter().map(|(n, v)| (&**n, v)))
+        {
             headers.push((name.to_owned(), value.clone()));
         }
         let or = |option: &Option<String>, base: String| option.clone().unwrap_or(base);
@@ -101,7 +103,8 @@ impl Proxy {
         run.host.client = self.client_ip.clone().unwrap_or_default();
         run.host.drawn = "drawn-id".to_owned();
         let metadata = ["metadata".to_owned(), "filter_metadata".to_owned()];
-        let metadata = self.metadata.iter().map(|(path, value)| ([&metadata[..], path].concat(), value.clone()));
+        let metadata =
+            self.metadata.iter().map(|(path, value)| ([&metadata[..], path].concat(), value.clone()));
         run.host.properties = self.properties.iter().cloned().chain(metadata).collect();
         for (rollout, variant) in &self.rolled_back {
             if run.policy.rollout_named(rollout).and_then(|(_, it)| it.variant_named(variant)).is_none() {
@@ -126,7 +129,9 @@ pub struct At {
 pub fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
-    is_name.then(|| (name.to_owned(), value.trim().to_owned())).ok_or_else(|| "expected `name: value`".to_owned())
+    is_name
+        .then(|| (name.to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| "expected `name: value`".to_owned())
 }
 
 fn property(text: &str) -> Result<(Vec<String>, String), String> {

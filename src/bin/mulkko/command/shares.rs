@@ -41,7 +41,9 @@ pub fn ranges(split: Split<'_>) -> Vec<(VariantId, Range<u64>)> {
 /// `canary 25 %, stable 75 %`
 pub fn told(rollout: &Rollout, split: Split<'_>) -> String {
     let name = |variant| rollout.variant(variant).map_or("", |it| &it.name);
-    let shares = ranges(split).into_iter().map(|(variant, range)| format!("{} {}", name(variant), percent(range.end - range.start)));
+    let shares = ranges(split)
+        .into_iter()
+        .map(|(variant, range)| format!("{} {}", name(variant), percent(range.end - range.start)));
     shares.collect::<Vec<_>>().join(", ")
 }
 

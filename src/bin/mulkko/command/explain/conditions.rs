@@ -5,8 +5,9 @@
 
 use mulkko::decide::Values;
 use mulkko::finding::{Findings, Path};
+use mulkko::flag::FlagId;
 use mulkko::json::Json;
-use mulkko::logic::{Compiler, Condition, Library, Value};
+use mulkko::logic::{Compiler, Condition, Data, Library, Value};
 use mulkko::policy::TargetingKey;
 use mulkko::wire::{Document, Rollout};
 use serde::Serialize;
@@ -17,10 +18,11 @@ use super::expression::{body, text};
 /// The most parts of one condition that are told.
 const MOST_PARTS: usize = 500;
 
-/// The conditions of some rollouts.
+/// The conditions of some rollouts and flags.
 pub struct Conditions {
     library: Library,
     rollouts: Vec<(String, OfRollout)>,
+    flags: Vec<(FlagId, Part)>,
 }
 
 struct OfRollout {
@@ -31,6 +33,8 @@ struct OfRollout {
 /// A part of a condition.
 struct Part {
     text: String,
+    /// It is what it says.
+    is_literal: bool,
     condition: Condition,
     decides: Decides,
     /// The conditions that it is made of.
@@ -46,6 +50,8 @@ enum Decides {
     And,
     /// The first that holds, or all.
     Or,
+    /// Conditions and what follows from them, in turns, up to the first that holds.
+    If,
     /// All.
     All,
 }
@@ -64,68 +70,99 @@ pub struct Told {
 }
 
 impl Conditions {
-    /// The conditions of the rollouts of these names.
+    /// The conditions of the rollouts of these names, and the targeting of these flags.
     ///
     /// `None` where the document was not taken.
-    pub fn of(document: Document, rollouts: &[&str]) -> Option<Conditions> {
+    pub fn of(document: Document, rollouts: &[&str], flags: &[FlagId]) -> Option<Conditions> {
         let named = |entries: &Option<mulkko::wire::Entries<Json>>| entries.clone().unwrap_or_default().0;
         let (evaluators, cohorts) = (named(&document.evaluators), named(&document.cohorts));
         let names = |entries: &[(Box<str>, Json)]| entries.iter().map(|(name, _)| name.clone()).collect();
-        let attributes = document.attributes.unwrap_or_default().0.into_iter().map(|(name, _)| name).collect();
+        let attributes =
+            document.attributes.unwrap_or_default().0.into_iter().map(|(name, _)| name).collect();
         let fractional = document.fractional.unwrap_or_default();
         let mut compiling = Compiling {
             compiler: Compiler::new(attributes, evaluators.clone(), names(&cohorts), fractional),
             findings: Findings::default(),
             evaluators: &evaluators,
             cohorts: &cohorts,
+            compile: Compiler::when,
             left: 0,
         };
         for (i, (_, json)) in cohorts.iter().enumerate() {
             compiling.compiler.cohort(i, json, &Path::Root, &mut compiling.findings);
         }
-        for (id, (key, _)) in (0..).zip(document.flags.unwrap_or_default().0) {
-            compiling.compiler.flag(&key, id);
+        let all_flags = document.flags.unwrap_or_default().0;
+        for (id, (key, _)) in (0..).zip(&all_flags) {
+            compiling.compiler.flag(key, id);
         }
         let told = document.rollouts.unwrap_or_default().into_iter();
         let told = told.filter(|rollout| rollouts.contains(&rollout.name.as_str()));
         let rollouts = told.map(|rollout| Some((rollout.name.clone(), compiling.rollout(&rollout)?)));
         let rollouts = rollouts.collect::<Option<_>>()?;
+        compiling.compile = Compiler::targeting;
+        let told = (0..).zip(&all_flags).filter(|(id, _)| flags.contains(id));
+        let told = told.filter_map(|(id, (_, flag))| {
+            Some((id, flag.targeting.as_ref().filter(|json| body(json).is_some())?))
+        });
+        let flags = told.map(|(id, json)| Some((id, compiling.whole(json)?))).collect::<Option<_>>()?;
         let Compiling { mut compiler, mut findings, .. } = compiling;
         while compiler.compile_unused(&mut findings) {}
-        Some(Conditions { library: compiler.close(&mut findings)?, rollouts })
+        Some(Conditions { library: compiler.close(&mut findings)?, rollouts, flags })
     }
 
     /// What came of a rollout's `when` for these values.
     pub fn when(&self, rollout: &str, key: TargetingKey, values: &Values<'_>) -> Option<Told> {
-        Some(self.told(self.rollout(rollout)?.when.as_ref()?, key, values))
+        Some(self.told(self.rollout(rollout)?.when.as_ref()?, &values.seen_with(key)))
     }
 
     /// What came of entry `i` of a rollout's `force`.
     pub fn force(&self, rollout: &str, i: usize, key: TargetingKey, values: &Values<'_>) -> Option<Told> {
-        Some(self.told(self.rollout(rollout)?.force.get(i)?, key, values))
+        Some(self.told(self.rollout(rollout)?.force.get(i)?, &values.seen_with(key)))
+    }
+
+    /// What came of the targeting of a flag.
+    pub fn targeting(&self, flag: FlagId, values: &Values<'_>) -> Option<Told> {
+        let (_, part) = self.flags.iter().find(|(id, _)| *id == flag)?;
+        Some(self.told(part, &values.seen_for(flag)?))
     }
 
     fn rollout(&self, name: &str) -> Option<&OfRollout> {
         self.rollouts.iter().find(|(rollout, _)| rollout == name).map(|(_, rollout)| rollout)
     }
 
-    fn told(&self, part: &Part, key: TargetingKey, values: &Values<'_>) -> Told {
-        let seen = values.seen_with(key);
-        let holds = |part: &Part| part.condition.holds(&self.library, &seen);
-        let is_met = holds(part);
+    fn told(&self, part: &Part, seen: &dyn Data) -> Told {
+        let holds = |part: &&Part| part.condition.holds(&self.library, seen);
         let deciding: Vec<&Part> = match part.decides {
-            Decides::And if !is_met => part.parts.iter().filter(|part| !holds(part)).collect(),
-            Decides::Or if is_met => part.parts.iter().find(|part| holds(part)).into_iter().collect(),
+            Decides::And if !holds(&part) => part.parts.iter().filter(|part| !holds(part)).collect(),
+            Decides::Or if holds(&part) => part.parts.iter().find(holds).into_iter().collect(),
+            Decides::If => up_to_the_chosen(&part.parts, |part| holds(&part)),
             _ => part.parts.iter().collect(),
         };
-        let value = |condition: &Condition| told(&condition.evaluate(&self.library, &seen));
+        let deciding = deciding.into_iter().filter(|part| !part.is_literal);
+        let value = |condition: &Condition| told(&condition.evaluate(&self.library, seen));
         Told {
             condition: part.text.clone(),
             value: value(&part.condition),
             saw: part.operands.iter().map(|(text, operand)| (text.clone(), value(operand))).collect(),
-            because: deciding.into_iter().map(|part| self.told(part, key, values)).collect(),
+            because: deciding.map(|part| self.told(part, seen)).collect(),
         }
     }
+}
+
+/// The parts of an `if` that were looked at: conditions that do not hold, then the first that does with what follows from it.
+fn up_to_the_chosen(parts: &[Part], holds: impl Fn(&Part) -> bool) -> Vec<&Part> {
+    let mut looked_at = Vec::new();
+    for pair in parts.chunks(2) {
+        match pair {
+            [condition, then] if holds(condition) => {
+                looked_at.extend([condition, then]);
+                break;
+            }
+            [first, ..] => looked_at.push(first),
+            [] => {}
+        }
+    }
+    looked_at
 }
 
 /// Compiles parts.
@@ -134,29 +171,43 @@ struct Compiling<'d> {
     findings: Findings,
     evaluators: &'d [(Box<str>, Json)],
     cohorts: &'d [(Box<str>, Json)],
+    /// As what the parts are compiled.
+    compile: fn(&mut Compiler, &Json, &Path<'_>, &mut Findings) -> Option<Condition>,
     /// How many parts of this condition may still be told.
     left: usize,
 }
 
 impl Compiling<'_> {
     fn rollout(&mut self, rollout: &Rollout) -> Option<OfRollout> {
-        let mut whole = |json: &Json| {
-            self.left = MOST_PARTS;
-            self.part(json)
+        let when = match &rollout.when {
+            Some(when) => Some(self.whole(when)?),
+            None => None,
         };
-        let when = rollout.when.as_ref().map(&mut whole);
-        let force: Option<Vec<_>> = rollout.force.iter().map(|force| whole(&force.when)).collect();
-        Some(OfRollout { when: when.flatten(), force: force? })
+        let force = rollout.force.iter().map(|force| self.whole(&force.when)).collect::<Option<_>>()?;
+        Some(OfRollout { when, force })
+    }
+
+    fn whole(&mut self, json: &Json) -> Option<Part> {
+        self.left = MOST_PARTS;
+        self.part(json)
     }
 
     fn condition(&mut self, json: &Json) -> Option<Condition> {
-        self.compiler.when(json, &Path::Root, &mut self.findings)
+        (self.compile)(&mut self.compiler, json, &Path::Root, &mut self.findings)
     }
 
     fn part(&mut self, json: &Json) -> Option<Part> {
         let condition = self.condition(json)?;
         self.left = self.left.saturating_sub(1);
-        let mut part = Part { text: text(json), condition, decides: Decides::All, parts: Vec::new(), operands: Vec::new() };
+        let (text, is_literal) = (text(json), body(json).is_none());
+        let mut part = Part {
+            text,
+            is_literal,
+            condition,
+            decides: Decides::All,
+            parts: Vec::new(),
+            operands: Vec::new(),
+        };
         let Some((operator, operands)) = body(json) else { return Some(part) };
         let inner: Vec<&Json> = match operator {
             "and" | "or" | "!" | "!!" | "if" | "?:" => operands.iter().collect(),
@@ -172,17 +223,20 @@ impl Compiling<'_> {
         part.decides = match operator {
             "and" => Decides::And,
             "or" => Decides::Or,
+            "if" | "?:" => Decides::If,
             _ => Decides::All,
         };
-        for json in inner.into_iter().filter(|json| body(json).is_some()) {
-            if self.left > 0 {
-                part.parts.push(self.part(json)?);
-            }
+        if self.left > inner.len() {
+            part.parts = inner.into_iter().map(|json| self.part(json)).collect::<Option<_>>()?;
         }
         Some(part)
     }
 
-    fn seen<'j>(&mut self, operands: impl Iterator<Item = &'j Json>, operator: &str) -> Vec<(String, Condition)> {
+    fn seen<'j>(
+        &mut self,
+        operands: impl Iterator<Item = &'j Json>,
+        operator: &str,
+    ) -> Vec<(String, Condition)> {
         // The second operand of these is a body, which sees items.
         let has_body = matches!(operator, "map" | "filter" | "all" | "none" | "some" | "reduce");
         let seen = operands.take(if has_body { 1 } else { usize::MAX });

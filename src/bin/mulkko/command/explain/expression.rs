@@ -23,11 +23,15 @@ pub fn text(json: &Json) -> String {
     };
     match (operator, operands) {
         ("var", [Json::Text(name), ..]) => name.to_string(),
-        ("cohort" | "$ref" | "flag", [Json::Text(name)]) => format!("{} {name}", operator.trim_start_matches('$')),
-        ("!" | "!!", [operand]) => format!("{operator}{}", inner(operand)),
-        ("and" | "or" | "in" | "==" | "===" | "!=" | "!==" | "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "/" | "%", [_, _, ..]) => {
-            operands.iter().map(inner).collect::<Vec<_>>().join(&format!(" {operator} "))
+        ("cohort" | "$ref" | "flag", [Json::Text(name)]) => {
+            format!("{} {name}", operator.trim_start_matches('$'))
         }
+        ("!" | "!!", [operand]) => format!("{operator}{}", inner(operand)),
+        (
+            "and" | "or" | "in" | "==" | "===" | "!=" | "!==" | "<" | "<=" | ">" | ">=" | "+" | "-" | "*"
+            | "/" | "%",
+            [_, _, ..],
+        ) => operands.iter().map(inner).collect::<Vec<_>>().join(&format!(" {operator} ")),
         _ => format!("{operator}({})", operands.iter().map(text).collect::<Vec<_>>().join(", ")),
     }
 }
@@ -43,7 +47,9 @@ fn plain(json: &Json) -> serde_json::Value {
         Json::Number(value) => number(*value),
         Json::Text(text) => json!(text),
         Json::List(items) => items.iter().map(plain).collect(),
-        Json::Object(members) => members.iter().map(|(name, value)| (name.to_string(), plain(value))).collect(),
+        Json::Object(members) => {
+            members.iter().map(|(name, value)| (name.to_string(), plain(value))).collect()
+        }
     }
 }
 
@@ -65,7 +71,10 @@ mod tests {
     fn expressions_read_as_they_are_said() {
         for (json, expected) in [
             (r#"{"==": [{"var": "region"}, "kr"]}"#, r#"region == "kr""#),
-            (r#"{"and": [{"cohort": "staff"}, {"or": [true, {"!": {"var": "a"}}]}]}"#, "cohort staff and (true or !a)"),
+            (
+                r#"{"and": [{"cohort": "staff"}, {"or": [true, {"!": {"var": "a"}}]}]}"#,
+                "cohort staff and (true or !a)",
+            ),
             (r#"{"sem_ver": [{"var": ["v", "1.0.0"]}, ">=", "3.2.0"]}"#, r#"sem_ver(v, ">=", "3.2.0")"#),
             (r#"{"in": ["a", ["a", "b"]]}"#, r#""a" in ["a","b"]"#),
             (r#"{"<": [1, {"var": "n"}, 2.5]}"#, "1 < n < 2.5"),

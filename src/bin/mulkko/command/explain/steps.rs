@@ -8,8 +8,8 @@ use mulkko::policy::{Policy, Rollout, RolloutId, TargetingKey};
 use mulkko::schedule::{Split, VariantId};
 use serde::Serialize;
 
-use super::conditions::{self, Conditions};
 use super::super::shares::{self, percent};
+use super::conditions::{self, Conditions};
 use super::timeline::{self, Change};
 
 /// A step on the way to a decision.
@@ -19,6 +19,12 @@ pub struct Told {
     pub step: &'static str,
     /// How it ended.
     pub ended: String,
+    /// Whether it held, or the request was inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holds: Option<bool>,
+    /// Where the key lies among the 2³² buckets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<u32>,
     /// The condition that was asked, with its parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<conditions::Told>,
@@ -37,6 +43,10 @@ pub struct Notes<'p> {
     pub policy: &'p Policy,
     pub conditions: &'p Conditions,
     pub has_passes: bool,
+    /// The names of the targeting keys.
+    pub key_names: &'p [Box<str>],
+    /// The id that stands for one that a proxy would draw.
+    pub drawn: &'p str,
     pub noted: RefCell<Vec<(RolloutId, OfRollout)>>,
 }
 
@@ -59,62 +69,91 @@ impl Watch for Notes<'_> {
 
 impl Notes<'_> {
     fn told(&self, rollout: &Rollout, step: Step<'_>, values: &Values<'_>) -> Option<Told> {
-        let plain = |step, ended: String| Some(Told { step, ended, condition: None });
+        let plain = |step, ended: String| Told { step, ended, holds: None, bucket: None, condition: None };
         let name = |variant: VariantId| rollout.variant(variant).map_or("", |it| &it.name);
-        match step {
+        Some(match step {
             Step::Passed(Some(variant)) => plain("pass", format!("forces {}", name(variant))),
             Step::Passed(None) if self.has_passes => plain("pass", "forces nothing here".to_owned()),
-            Step::Passed(None) | Step::Enabled(true) | Step::Followed(None) | Step::RolledBack(false) => None,
+            Step::Passed(None) | Step::Enabled(true) | Step::Followed(None) | Step::RolledBack(false) => {
+                return None;
+            }
             Step::Enabled(false) => plain("state", "DISABLED".to_owned()),
-            Step::Followed(Some(variant)) => plain("followed", format!("an earlier hop gave {}", name(variant))),
+            Step::Followed(Some(variant)) => {
+                plain("followed", format!("an earlier hop gave {}", name(variant)))
+            }
             Step::Forced(i, holds) => {
                 let variant = rollout.force.get(i).map_or("", |(_, variant)| name(*variant));
-                let ended = if holds { format!("holds: {variant}") } else { format!("does not hold (it is for {variant})") };
+                let ended = if holds {
+                    format!("holds: {variant}")
+                } else {
+                    format!("does not hold (it is for {variant})")
+                };
                 let condition = self.conditions.force(&rollout.name, i, rollout.key, values);
-                Some(Told { step: "force", ended, condition })
+                Told { holds: Some(holds), condition, ..plain("force", ended) }
             }
             Step::When(holds) => {
                 let ended = if holds { "is met" } else { "is not met" };
                 let condition = self.conditions.when(&rollout.name, rollout.key, values);
-                Some(Told { step: "when", ended: ended.to_owned(), condition })
+                Told { holds: Some(holds), condition, ..plain("when", ended.to_owned()) }
             }
             Step::Holdout(i, bucket, is_held) => {
                 let end = self.policy.holdouts.get(i).map_or(0, |it| it.end.0);
-                plain("holdout", format!("{} {}", lies(bucket), within(is_held, 0, end)))
+                within(plain("holdout", String::new()), bucket, is_held, 0, end)
             }
             Step::Layer(bucket, is_inside) => {
                 let (from, to) = rollout.slice.as_ref().map_or((0, 0), |it| (it.from.0, it.to.0));
-                plain("layer", format!("{} {}", lies(bucket), within(is_inside, from, to)))
+                within(plain("layer", String::new()), bucket, is_inside, from, to)
             }
             Step::Split(split) => plain("split", shares::told(rollout, split)),
-            Step::Hashed(None) => plain("key", format!("the request has no {}", self.key_name(rollout.key))),
-            Step::Hashed(Some((key, bucket))) => {
-                let key = String::from_utf8_lossy(key);
-                let owner = owner(rollout, rollout.schedule.at(values.now_ms()), bucket);
-                plain("key", format!("{} \"{key}\" lies at {} {owner}", self.key_name(rollout.key), percent(bucket.0.into())))
+            Step::Hashed(None) => {
+                plain("key", format!("the request has none: {}", self.sources(rollout.key)))
             }
-            Step::RolledBack(true) => plain("guard", format!("has rolled the variant back to {}", name(rollout.default))),
+            Step::Hashed(Some((key, bucket))) => {
+                let owner = owner(rollout, rollout.schedule.at(values.now_ms()), bucket);
+                let key = self.key(rollout.key, key);
+                let ended = format!("{key} lies at {} {owner}", percent(bucket.0.into()));
+                Told { bucket: Some(bucket.0), ..plain("key", ended) }
+            }
+            Step::RolledBack(true) => {
+                plain("guard", format!("has rolled the variant back to {}", name(rollout.default)))
+            }
+        })
+    }
+
+    /// A key, and what it is called: `user "user-17"`.
+    fn key(&self, of: TargetingKey, key: &[u8]) -> String {
+        let name = match of {
+            TargetingKey::None => "",
+            TargetingKey::Node => "the proxy's id",
+            TargetingKey::Key(id) => self.key_names.get(id.0).map_or("", |name| name),
+        };
+        let key = String::from_utf8_lossy(key);
+        if key == self.drawn {
+            format!("{name}, drawn here as an example,")
+        } else {
+            format!("{name} \"{key}\"")
         }
     }
 
-    fn key_name(&self, key: TargetingKey) -> String {
-        match key {
-            TargetingKey::None => "key".to_owned(),
-            TargetingKey::Node => "the proxy's id".to_owned(),
-            TargetingKey::Key(id) => match self.policy.keys.get(id.0) {
-                Some(key) => shares::key_sources(key),
-                None => "key".to_owned(),
-            },
+    /// Where a key comes from.
+    fn sources(&self, of: TargetingKey) -> String {
+        match of {
+            TargetingKey::None => "the rollout has no key".to_owned(),
+            TargetingKey::Node => "the proxy has no id".to_owned(),
+            TargetingKey::Key(id) => {
+                format!("no {}", self.policy.keys.get(id.0).map_or_else(String::new, shares::key_sources))
+            }
         }
     }
 }
 
-fn lies(bucket: Option<Bucket>) -> String {
-    bucket.map_or("without its key the request is".to_owned(), |bucket| format!("the key lies at {},", percent(bucket.0.into())))
-}
-
-fn within(is_inside: bool, from: u64, to: u64) -> String {
-    format!("{} {} to {}", if is_inside { "within" } else { "outside" }, percent(from), percent(to))
+fn within(told: Told, bucket: Option<Bucket>, holds: bool, from: u64, to: u64) -> Told {
+    let lies = bucket.map_or("without its key the request is".to_owned(), |bucket| {
+        format!("the key lies at {},", percent(bucket.0.into()))
+    });
+    let side = if holds { "within" } else { "outside" };
+    let ended = format!("{lies} {side} {} to {}", percent(from), percent(to));
+    Told { ended, holds: Some(holds), bucket: bucket.map(|bucket| bucket.0), ..told }
 }
 
 /// Whose buckets those around a bucket are.

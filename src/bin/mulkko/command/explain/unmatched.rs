@@ -24,7 +24,8 @@ pub struct Unmatched {
 pub fn why(rollout: &Value, asked: &Asked) -> Unmatched {
     let name = rollout["name"].as_str().unwrap_or_default().to_owned();
     let mut because = Vec::new();
-    if let Some(hosts) = rollout.get("hostnames").filter(|hosts| !fits(&json!({ "hostnames": hosts }), asked)) {
+    if let Some(hosts) = rollout.get("hostnames").filter(|hosts| !fits(&json!({ "hostnames": hosts }), asked))
+    {
         let hosts = hosts.as_array().into_iter().flatten().filter_map(Value::as_str);
         because.push(format!("host {}", hosts.collect::<Vec<_>>().join(" or ")));
     } else {
@@ -71,6 +72,7 @@ fn fits(members: &Value, asked: &Asked) -> bool {
     let headers = Headers::new(pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect());
     let (passes, node, proxy) = (Passes::default(), Node::default(), Host::default());
     let trust = Trust::Edge;
-    let request = Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &proxy, rolled_back: None };
+    let request =
+        Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &proxy, rolled_back: None };
     !decide(&policy, request).list.is_empty()
 }
