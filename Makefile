@@ -60,7 +60,7 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 		cargo test --target $(TARGET) --no-default-features --lib --tests
 
 test-envoy: build plugins ## the plugin in a real Envoy
-	cargo build --example evaluate
+	cargo build --bin mulkko --example evaluate
 	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m "not long"
 
 test-long: build plugins test-differential ## the tests that take minutes
