@@ -107,6 +107,22 @@ impl Problem {
         Problem::OverLimit { what, limit, found }
     }
 
+    /// Of what kind it is, for machines.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Problem::Expected { .. } => "expected",
+            Problem::UnknownMember { .. } => "unknown-member",
+            Problem::MissingMember(_) => "missing-member",
+            Problem::UnknownName { .. } => "unknown-name",
+            Problem::Twice(_) => "twice",
+            Problem::ReachesItself(_) => "reaches-itself",
+            Problem::OverLimit { .. } => "over-limit",
+            Problem::NotSupportedYet => "not-supported-yet",
+            Problem::Syntax { .. } => "syntax",
+        }
+    }
+
     /// ``unknown variant `blue` ``
     #[must_use]
     pub fn unknown(what: &'static str, name: &str) -> Problem {

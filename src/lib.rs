@@ -54,6 +54,7 @@
 //! | taking the traffic back | [`guard`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
 //! | deciding without a proxy | [`dry_run`], [`cases`] |
+//! | what is likely not what was meant | `lint` |
 //! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
 //!
 //! # Invariants
@@ -90,6 +91,8 @@ pub mod guard;
 pub mod headers;
 pub mod json;
 pub mod lease;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod lint;
 pub mod logic;
 pub mod matches;
 pub mod moment;

@@ -68,6 +68,7 @@ use tree::Expr;
 use var::Attributes;
 
 pub use budget::Steps;
+pub use compile::operation;
 pub use eval::Failure;
 pub use value::{List, Object, Value};
 pub use var::{Data, Key, Var, Way};

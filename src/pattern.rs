@@ -107,7 +107,7 @@ fn problem(pattern: &str, error: &regex_lite::Error) -> Problem {
 
 /// A text with which every text that `pattern` matches as a whole begins. Less than there is, down to nothing, where
 /// that takes more than a look; `pattern` is one that compiles.
-pub(super) fn leading_text(pattern: &str) -> String {
+pub(crate) fn leading_text(pattern: &str) -> String {
     let mut lead = String::new();
     if has_flags_or_names(pattern) || may_alternate(pattern) {
         return lead;

@@ -329,6 +329,14 @@ pub(super) fn too_deep(limit: usize, found: usize) -> Problem {
     Problem::OverLimit { what: "levels of expressions", limit: limit as u64, found: found as u64 }
 }
 
+/// The operator of an expression, and what it is applied to; `None` for a literal.
+#[must_use]
+pub fn operation(json: &Json) -> Option<(&str, &[Json])> {
+    let Json::Object(members) = json else { return None };
+    let [(operator, operands)] = &members[..] else { return None };
+    Some((operator, operands_of(operands)))
+}
+
 /// What an operator is applied to: one operand needs no list around it.
 pub(super) fn operands_of(json: &Json) -> &[Json] {
     match json {

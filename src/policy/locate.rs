@@ -180,8 +180,14 @@ fn is_text(document: &[u8], at: &Range<usize>, text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by them")]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::policy::{Clusters, Policy};
 
     #[test]
     fn places_are_found_where_they_stand() {
@@ -204,6 +210,59 @@ mod tests {
                 (name, value, rest),
                 "{place}"
             );
+        }
+    }
+
+    /// The kinds of problems, one after the other: a new one does not compile before it stands here.
+    fn next(problem: Option<&Problem>) -> Option<Problem> {
+        let text = String::new;
+        Some(match problem {
+            None => Problem::expected("", ""),
+            Some(Problem::Expected { .. }) => Problem::UnknownMember { expected: text() },
+            Some(Problem::UnknownMember { .. }) => Problem::MissingMember("".into()),
+            Some(Problem::MissingMember(_)) => Problem::unknown("", ""),
+            Some(Problem::UnknownName { .. }) => Problem::Twice(text()),
+            Some(Problem::Twice(_)) => Problem::ReachesItself(text()),
+            Some(Problem::ReachesItself(_)) => Problem::over_limit("", 0, 0),
+            Some(Problem::OverLimit { .. }) => Problem::NotSupportedYet,
+            Some(Problem::NotSupportedYet) => Problem::Syntax { problem: text(), line: 0, column: 0 },
+            Some(Problem::Syntax { .. }) => return None,
+        })
+    }
+
+    /// What `mulkko check` shows of each refusal is in `tests/refusals.txt`.
+    #[test]
+    fn refusals_of_every_kind_have_a_document_that_shows_their_place() {
+        let clusters = Clusters::matching(vec!["checkout-*".into(), "search-*".into()]);
+        let mut kinds = BTreeSet::new();
+        for entry in std::fs::read_dir("tests/refusals").unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_none_or(|it| it != "json") {
+                continue;
+            }
+            let document = std::fs::read(&file).unwrap();
+            for finding in Policy::parse(&document, &clusters).unwrap_err() {
+                kinds.insert(finding.problem.kind());
+                let at = mark(&document, &finding);
+                assert!(at.start <= at.end && at.end <= document.len(), "{}: {finding}", file.display());
+            }
+        }
+        let all: BTreeSet<_> =
+            std::iter::successors(next(None), |it| next(Some(it))).map(|it| it.kind()).collect();
+        assert_eq!(kinds, all);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_document_and_no_place_panic(document: Vec<u8>, json in r#"[\[\]{}:,"a0 \\]{0,40}"#, place in r"[a.\[\]0]{0,12}") {
+            for document in [&document[..], json.as_bytes()] {
+                for problem in std::iter::successors(next(None), |it| next(Some(it))) {
+                    let at = mark(document, &Finding { place: place.clone(), problem });
+                    prop_assert!(at.end <= document.len().max(1));
+                }
+            }
         }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 
-use ariadne::{CharSet, Color, Config, IndexType, Label, Report, ReportKind, Source};
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use mulkko::finding::Finding;
-use mulkko::policy::mark;
+use mulkko::lint::Warning;
+use mulkko::policy::{locate, mark};
 use serde::Serialize;
 
 use super::document::Document;
+
+/// The most findings of a document that are shown to people.
+const MOST_SHOWN: usize = 100;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,7 +27,7 @@ pub enum Severity {
 #[derive(Debug, Serialize)]
 pub struct Told {
     pub severity: Severity,
-    /// What kind of finding: `refused`, or the name of a lint.
+    /// What kind of problem, or the name of a lint.
     pub code: &'static str,
     pub place: String,
     pub message: String,
@@ -41,10 +45,21 @@ impl Told {
     pub fn refusal(document: &[u8], finding: &Finding) -> Told {
         let at = mark(document, finding);
         let message = finding.problem.to_string();
-        Told::new(document, Severity::Error, "refused", finding.place.clone(), message, at)
+        Told::new(document, Severity::Error, finding.problem.kind(), finding.place.clone(), message, at)
     }
 
-    pub fn new(
+    /// What a lint has found.
+    pub fn warning(document: &[u8], warning: Warning) -> Told {
+        let located = locate(document, &warning.place);
+        let Warning { lint, place, message } = warning;
+        let is_short = |at: &Range<usize>| {
+            at.len() < 60 && !document.get(at.clone()).unwrap_or_default().contains(&b'\n')
+        };
+        let at = if is_short(&located.value) { located.value } else { located.name.unwrap_or(located.value) };
+        Told::new(document, Severity::Warning, lint.as_str(), place, message, at)
+    }
+
+    fn new(
         document: &[u8],
         severity: Severity,
         code: &'static str,
@@ -61,25 +76,34 @@ impl Told {
 
 /// The findings of a document as its author reads them.
 pub fn shown(document: &Document, told: &[Told]) -> String {
-    let text = String::from_utf8_lossy(&document.text);
-    let name = document.name.as_str();
-    let mut cache = (name, Source::from(text.as_ref()));
-    let mut out = Vec::new();
-    for it in told {
-        let (kind, color) = match it.severity {
-            Severity::Error => (ReportKind::Custom("refused", Color::Red), Color::Red),
-            Severity::Warning => (ReportKind::Custom(it.code, Color::Yellow), Color::Yellow),
-        };
-        let at = it.at.clone();
-        let config = Config::new().with_index_type(IndexType::Byte).with_char_set(CharSet::Unicode);
-        let place = if it.place.is_empty() { "document" } else { it.place.as_str() };
-        let report = Report::build(kind, (name, at.clone()))
-            .with_config(config)
-            .with_message(format!("{place}: {}", it.message))
-            .with_label(Label::new((name, at)).with_color(color))
-            .finish();
-        // Into memory: it cannot fail.
-        let _ = report.write(&mut cache, &mut out);
+    let mut text: String = told.iter().take(MOST_SHOWN).map(|it| one(document, it) + "\n\n").collect();
+    if let Some(more @ 1..) = told.len().checked_sub(MOST_SHOWN) {
+        text += &format!("and {more} more (`--format json` has all)\n\n");
     }
-    String::from_utf8_lossy(&out).into_owned()
+    text
+}
+
+fn one(document: &Document, told: &Told) -> String {
+    let level = match told.severity {
+        Severity::Error => Level::ERROR.with_name("refused"),
+        Severity::Warning => Level::WARNING.with_name(told.code),
+    };
+    let place = if told.place.is_empty() { "document" } else { told.place.as_str() };
+    let title = level.primary_title(format!("{place}: {}", told.message));
+    let (line, mark) = marked_line(&document.text, &told.at);
+    let snippet = Snippet::source(line).line_start(told.line).path(document.name.as_str());
+    Renderer::styled().render(&[title.element(snippet.annotation(AnnotationKind::Primary.span(mark)))])
+}
+
+/// The line in which the mark begins, and the mark in it: a mark of many lines ends with the first.
+fn marked_line(document: &[u8], at: &Range<usize>) -> (String, Range<usize>) {
+    let (before, after) = document.split_at_checked(at.start).unwrap_or((document, b""));
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let before = before.get(start..).unwrap_or_default();
+    let after = after.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let (marked, after) = after.split_at_checked(at.len()).unwrap_or((after, b""));
+    // What is no UTF-8 takes other room when it is shown.
+    let [before, marked, after] = [before, marked, after].map(String::from_utf8_lossy);
+    let mark = before.len()..before.len() + marked.len();
+    (format!("{before}{marked}{after}"), mark)
 }

@@ -43,11 +43,6 @@ impl Options {
         let or = |option: &Option<String>, base: String| option.clone().unwrap_or(base);
         Asked { method: or(&self.method, base.method), path: or(&self.path, base.path), headers }
     }
-
-    /// Whether they say anything.
-    pub fn are_given(&self) -> bool {
-        self.host.is_some() || self.path.is_some() || self.method.is_some() || !self.headers.is_empty()
-    }
 }
 
 /// `GET /`

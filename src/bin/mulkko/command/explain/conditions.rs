@@ -7,13 +7,13 @@ use mulkko::decide::Values;
 use mulkko::finding::{Findings, Path};
 use mulkko::flag::FlagId;
 use mulkko::json::Json;
-use mulkko::logic::{Compiler, Condition, Data, Library, Value};
+use mulkko::logic::{Compiler, Condition, Data, Library, Value, operation};
 use mulkko::policy::TargetingKey;
 use mulkko::wire::{Document, Rollout};
 use serde::Serialize;
 use serde_json::json;
 
-use super::expression::{body, text};
+use super::expression::text;
 
 /// The most parts of one condition that are told.
 const MOST_PARTS: usize = 500;
@@ -102,7 +102,7 @@ impl Conditions {
         compiling.compile = Compiler::targeting;
         let told = (0..).zip(&all_flags).filter(|(id, _)| flags.contains(id));
         let told = told.filter_map(|(id, (_, flag))| {
-            Some((id, flag.targeting.as_ref().filter(|json| body(json).is_some())?))
+            Some((id, flag.targeting.as_ref().filter(|json| operation(json).is_some())?))
         });
         let flags = told.map(|(id, json)| Some((id, compiling.whole(json)?))).collect::<Option<_>>()?;
         let Compiling { mut compiler, mut findings, .. } = compiling;
@@ -199,7 +199,7 @@ impl Compiling<'_> {
     fn part(&mut self, json: &Json) -> Option<Part> {
         let condition = self.condition(json)?;
         self.left = self.left.saturating_sub(1);
-        let (text, is_literal) = (text(json), body(json).is_none());
+        let (text, is_literal) = (text(json), operation(json).is_none());
         let mut part = Part {
             text,
             is_literal,
@@ -208,14 +208,14 @@ impl Compiling<'_> {
             parts: Vec::new(),
             operands: Vec::new(),
         };
-        let Some((operator, operands)) = body(json) else { return Some(part) };
+        let Some((operator, operands)) = operation(json) else { return Some(part) };
         let inner: Vec<&Json> = match operator {
             "and" | "or" | "!" | "!!" | "if" | "?:" => operands.iter().collect(),
             "cohort" => named(self.cohorts, operands).into_iter().collect(),
             "$ref" => named(self.evaluators, operands).into_iter().collect(),
             _ => {
                 // What an operator without parts of its own saw.
-                let computed = operands.iter().filter(|operand| body(operand).is_some());
+                let computed = operands.iter().filter(|operand| operation(operand).is_some());
                 part.operands = self.seen(computed, operator);
                 return Some(part);
             }

@@ -1,23 +1,13 @@
 //! Expressions as people read them: `region == "kr"` for `{"==": [{"var": "region"}, "kr"]}`.
 
 use mulkko::json::Json;
+use mulkko::logic::operation;
 use serde_json::json;
-
-/// The operator of an expression and what it is applied to; `None` for a literal.
-pub fn body(json: &Json) -> Option<(&str, &[Json])> {
-    let Json::Object(members) = json else { return None };
-    let [(operator, operands)] = &members[..] else { return None };
-    let operands = match operands {
-        Json::List(items) => items,
-        operand => std::slice::from_ref(operand),
-    };
-    Some((operator, operands))
-}
 
 /// The expression on one line.
 pub fn text(json: &Json) -> String {
-    let Some((operator, operands)) = body(json) else { return literal(json) };
-    let inner = |json: &Json| match body(json) {
+    let Some((operator, operands)) = operation(json) else { return literal(json) };
+    let inner = |json: &Json| match operation(json) {
         Some(("and" | "or", _)) => format!("({})", text(json)),
         _ => text(json),
     };

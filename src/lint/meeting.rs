@@ -1,0 +1,151 @@
+//! Rollouts that set the same of one request: the first in precedence wins, and the other has no effect.
+
+use std::collections::BTreeMap;
+
+use super::{Lint, Warnings};
+use crate::finding::{Findings, Path};
+use crate::pattern::{Pattern, leading_text};
+use crate::wire::{Document, Match, PathMatch, PathMatchType, Rollout, State, ValueMatch, ValueMatchType};
+
+/// That a variant of a rollout sets something.
+struct Setting<'d> {
+    rollout: usize,
+    variant: &'d str,
+    is_default: bool,
+    /// The header's name, as the document writes it; of a cluster there is none.
+    header: &'d str,
+    value: &'d str,
+}
+
+pub fn lint(document: &Document, warnings: &mut Warnings) {
+    let rollouts: Vec<&Rollout> = document.rollouts.iter().flatten().collect();
+    let mut set: BTreeMap<(Lint, String), Vec<Setting<'_>>> = BTreeMap::new();
+    for (i, rollout) in rollouts.iter().enumerate() {
+        for (lint, setting) in settings(i, rollout) {
+            set.entry((lint, setting.header.to_ascii_lowercase())).or_default().push(setting);
+        }
+    }
+    for ((lint, _), settings) in &set {
+        for (i, later) in settings.iter().enumerate() {
+            let earlier = settings.iter().take(i).find(|earlier| {
+                let [a, b] = [earlier, later].map(|it| rollouts.get(it.rollout).copied());
+                // The same value leads nowhere else; but of a cluster nobody can tell then who led there.
+                let differ = *lint == Lint::SameCluster || earlier.value != later.value;
+                earlier.rollout != later.rollout
+                    && differ
+                    && a.zip(b).is_some_and(|(a, b)| may_meet(a, b, earlier, later))
+            });
+            let Some(other) = earlier.and_then(|it| rollouts.get(it.rollout)) else { continue };
+            let of_rollouts = Path::Root.field("rollouts");
+            let place = of_rollouts.item(later.rollout);
+            let place = place.field("variants");
+            let place = place.field(later.variant);
+            let what = if *lint == Lint::SameCluster { "the cluster" } else { "this header" };
+            let message = format!(
+                "`{}` sets {what} of the same requests: the rollout with the more specific match wins, of equals the first",
+                other.name
+            );
+            match lint {
+                Lint::SameCluster => warnings.report(*lint, &place.field("cluster"), message),
+                _ => warnings.report(*lint, &place.field("headers").field(later.header), message),
+            }
+        }
+    }
+}
+
+/// What the variants of a rollout set.
+fn settings(i: usize, rollout: &Rollout) -> Vec<(Lint, Setting<'_>)> {
+    let mut settings = Vec::new();
+    for (name, variant) in &rollout.variants.0 {
+        let is_default = **name == *rollout.default;
+        if rollout.state == State::Disabled && !is_default {
+            continue;
+        }
+        let mut add = |lint, header, value| {
+            settings.push((lint, Setting { rollout: i, variant: name, is_default, header, value }));
+        };
+        if let Some(cluster) = &variant.cluster {
+            add(Lint::SameCluster, "", cluster);
+        }
+        for (header, value) in &variant.headers.0 {
+            add(Lint::SameHeader, header, value);
+        }
+    }
+    settings
+}
+
+/// Whether one request may have both variants.
+fn may_meet(a: &Rollout, b: &Rollout, of_a: &Setting<'_>, of_b: &Setting<'_>) -> bool {
+    let in_one_layer = a.layer.as_ref().zip(b.layer.as_ref()).is_some_and(|(a, b)| a.name == b.name);
+    // A key is in one slice of a layer: in the other rollout it has the default.
+    if in_one_layer && !of_a.is_default && !of_b.is_default {
+        return false;
+    }
+    let any = [Match::default()];
+    let matches = |rollout: &Rollout| -> Vec<Match> {
+        if rollout.matches.is_empty() { any.to_vec() } else { rollout.matches.clone() }
+    };
+    let meet = || {
+        let of_b = matches(b);
+        matches(a).iter().any(|a| of_b.iter().any(|b| matches_meet(a, b)))
+    };
+    hosts_meet(&a.hostnames, &b.hostnames) && meet()
+}
+
+fn hosts_meet(a: &[String], b: &[String]) -> bool {
+    let fits = |a: &str, b: &str| match a.strip_prefix('*') {
+        Some(suffix) => b.ends_with(suffix),
+        None => a == b,
+    };
+    let meet = |a: &String| b.iter().any(|b| fits(a, b) || fits(b, a));
+    a.is_empty() || b.is_empty() || a.iter().any(meet)
+}
+
+fn matches_meet(a: &Match, b: &Match) -> bool {
+    let methods_meet = a.method.is_none() || b.method.is_none() || a.method == b.method;
+    let lower = |name: &str| name.to_ascii_lowercase();
+    methods_meet
+        && values_meet(&a.headers, &b.headers, lower)
+        && values_meet(&a.query_params, &b.query_params, str::to_owned)
+        && paths_meet(a.path.as_ref(), b.path.as_ref())
+}
+
+/// Whether no name must have two values.
+fn values_meet(a: &[ValueMatch], b: &[ValueMatch], normal: impl Fn(&str) -> String) -> bool {
+    let exact = |it: &&ValueMatch| it.kind == ValueMatchType::Exact;
+    a.iter().filter(exact).all(|a| {
+        let mut same = b.iter().filter(exact).filter(|b| normal(&a.name) == normal(&b.name));
+        same.all(|b| a.value == b.value)
+    })
+}
+
+fn paths_meet(a: Option<&PathMatch>, b: Option<&PathMatch>) -> bool {
+    use PathMatchType::{Exact, PathPrefix, RegularExpression};
+    let of = |path: Option<&PathMatch>| {
+        let value = path.and_then(|it| it.value.clone()).unwrap_or_else(|| "/".to_owned());
+        (path.map(|it| it.kind).unwrap_or_default(), value)
+    };
+    let begins = |text: &str, with: &str| text.starts_with(with) || with.starts_with(text);
+    match (of(a), of(b)) {
+        ((Exact, a), (Exact, b)) => a == b,
+        ((Exact, path), (PathPrefix, prefix)) | ((PathPrefix, prefix), (Exact, path)) => {
+            covers(&prefix, &path)
+        }
+        ((PathPrefix, a), (PathPrefix, b)) => covers(&a, &b) || covers(&b, &a),
+        ((Exact, path), (RegularExpression, pattern)) | ((RegularExpression, pattern), (Exact, path)) => {
+            Pattern::compile(&pattern, &mut Findings::default()).is_ok_and(|pattern| pattern.is_match(&path))
+        }
+        // What a pattern may match takes more than a look: what can be told is how it begins.
+        ((PathPrefix, prefix), (RegularExpression, pattern))
+        | ((RegularExpression, pattern), (PathPrefix, prefix)) => {
+            begins(&leading_text(&pattern), prefix.trim_end_matches('/'))
+        }
+        ((RegularExpression, a), (RegularExpression, b)) => begins(&leading_text(&a), &leading_text(&b)),
+    }
+}
+
+/// Whether `prefix` has all of the segments at the start of `path`.
+fn covers(prefix: &str, path: &str) -> bool {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
