@@ -12,6 +12,8 @@ mod locate;
 mod names;
 mod outline;
 mod plan;
+#[cfg(not(target_arch = "wasm32"))]
+mod refusals;
 mod rollout;
 pub(crate) mod shape;
 mod strategy;
@@ -31,6 +33,8 @@ pub use locate::{Located, locate, mark};
 pub(crate) use names::{NOT_FOR_VARIANTS, RESERVED};
 pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
+#[cfg(not(target_arch = "wasm32"))]
+pub use refusals::parse_thoroughly;
 
 /// A map by names that stand in the policy.
 pub(crate) type NameMap<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;

@@ -58,13 +58,13 @@ pub fn compile(
     let key = targeting_key(rollout, compiled.as_ref().map(|(kind, _)| *kind), around, place, findings);
     let slice = slice(rollout, compiled.as_ref().map(|(kind, _)| *kind), around, place, findings);
     let when = match &rollout.when {
-        None => None,
-        Some(when) => Some(logic.when(when, &place.field("when"), findings)?),
+        None => Some(None),
+        Some(when) => logic.when(when, &place.field("when"), findings).map(Some),
     };
-    let force = force(&rollout.force, &by_name, logic, &place.field("force"), findings)?;
-    let seed = seed(rollout, place, findings)?;
+    let force = force(&rollout.force, &by_name, logic, &place.field("force"), findings);
+    let seed = seed(rollout, place, findings);
     let (kind, schedule) = compiled?;
-    let (key, default) = (key?, by_name.default?);
+    let (key, default, seed) = (key?, by_name.default?, seed?);
     let guard = match &rollout.guard {
         None => None,
         Some(guard) => {
@@ -88,8 +88,8 @@ pub fn compile(
         name: rollout.name.as_str().into(),
         enabled: rollout.state == wire::State::Enabled,
         key,
-        when,
-        force,
+        when: when?,
+        force: force?,
         variants,
         default,
         seed,
@@ -170,19 +170,21 @@ fn targeting_key(
     findings: &mut Findings,
 ) -> Option<TargetingKey> {
     let at = place.field("key");
-    match (kind?, &rollout.key) {
-        (Kind::Rolling, None) => Some(TargetingKey::Node),
-        (Kind::Rolling, Some(key)) => {
+    match (kind, &rollout.key) {
+        (Some(Kind::Rolling), None) => Some(TargetingKey::Node),
+        (Some(Kind::Rolling), Some(key)) => {
             findings
                 .report(&at, Problem::expected("no key: `rolling` moves proxies", format_args!("`{key}`")));
             None
         }
-        (Kind::Canary | Kind::Ab, None) => {
+        (Some(Kind::Canary | Kind::Ab), None) => {
             findings.report(place, Problem::MissingMember("key".into()));
             None
         }
         (_, Some(key)) => around.key(key, &at, findings).map(TargetingKey::Key),
-        (Kind::BlueGreen | Kind::Dark, None) => Some(TargetingKey::None),
+        (Some(Kind::BlueGreen | Kind::Dark), None) => Some(TargetingKey::None),
+        // What the strategy would be was refused.
+        (None, None) => None,
     }
 }
 
@@ -209,8 +211,9 @@ fn slice(
         findings.report(&at.field("name"), Problem::unknown("layer", &layer.name));
         return None;
     };
-    let from = percent_at(&layer.from, &at.field("from"), findings)?;
-    let to = percent_at(&layer.to, &at.field("to"), findings)?;
+    let from = percent_at(&layer.from, &at.field("from"), findings);
+    let to = percent_at(&layer.to, &at.field("to"), findings);
+    let (from, to) = (from?, to?);
     if from >= to {
         findings.report(&at.field("to"), Problem::expected("more than `from`", layer.to.0.get()));
         return None;

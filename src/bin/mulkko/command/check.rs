@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mulkko::configuration::Configuration;
 use mulkko::lint::{self, Lint};
-use mulkko::policy::Policy;
+use mulkko::policy::parse_thoroughly;
 use serde::Serialize;
 
 use super::Outcome;
@@ -75,18 +75,22 @@ impl Check {
     /// What is wrong with a document; where nothing is, what lints find.
     fn findings(&self, document: &Document, configuration: &Configuration, at_ms: i64) -> Vec<Told> {
         let text = &document.text;
-        let policy = match Policy::parse(text, &configuration.clusters) {
+        let policy = match parse_thoroughly(text, &configuration.clusters) {
             Ok(policy) => policy,
-            Err(found) => return found.iter().map(|it| Told::refusal(text, it)).collect(),
+            Err(found) => return sorted(found.iter().map(|it| Told::refusal(text, it)).collect()),
         };
-        // Who was taken can be read.
+        // What was taken can be read.
         let Ok(whole) = serde_json::from_slice(text) else { return Vec::new() };
         let warnings = lint::lint(&whole, &policy, at_ms).into_iter();
         let warnings = warnings.filter(|warning| !self.allow.contains(&warning.lint));
-        let mut told: Vec<Told> = warnings.map(|warning| Told::warning(text, warning)).collect();
-        told.sort_by_key(|it| it.at.start);
-        told
+        sorted(warnings.map(|warning| Told::warning(text, warning)).collect())
     }
+}
+
+/// As they stand in the document.
+fn sorted(mut told: Vec<Told>) -> Vec<Told> {
+    told.sort_by_key(|it| it.at.start);
+    told
 }
 
 /// `good`, or how many findings of which kind.
