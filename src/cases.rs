@@ -94,7 +94,7 @@ pub struct Case {
 }
 
 /// A request as it is written down.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// `GET`

@@ -118,3 +118,10 @@ fn guards(document: &Document, warnings: &mut Warnings) {
         }
     }
 }
+
+/// Shows `look` every operator of every expression of a document, with its operands.
+pub fn each_expression(document: &Document, look: &mut dyn FnMut(&str, &[crate::json::Json])) {
+    expressions::each_whole(document, &mut |json, place| {
+        expressions::each(json, place, &mut |operator, operands, _| look(operator, operands));
+    });
+}

@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod diff;
 mod document;
 mod explain;
 mod findings;
@@ -12,7 +13,10 @@ mod pass;
 mod request;
 mod schema;
 mod shares;
+mod simulate;
+mod tables;
 mod test;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,8 @@ struct Cli {
 enum Asked {
     Check(check::Check),
     Explain(explain::Explain),
+    Simulate(simulate::Simulate),
+    Diff(diff::Diff),
     Test(test::Test),
     Schema(schema::Schema),
     Pass(pass::Pass),
@@ -72,6 +78,8 @@ pub fn run() -> ExitCode {
     let done = match cli.asked {
         Asked::Check(check) => check.run(&output),
         Asked::Explain(explain) => explain.run(&output),
+        Asked::Simulate(simulate) => simulate.run(&output),
+        Asked::Diff(diff) => diff.run(&output),
         Asked::Test(test) => test.run(&output),
         Asked::Schema(schema) => schema.run(),
         Asked::Pass(pass) => pass.run(&output),

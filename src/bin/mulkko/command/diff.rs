@@ -1,0 +1,218 @@
+//! `mulkko diff`: what changes for whom when a policy takes the place of another.
+
+mod moves;
+mod shown;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use mulkko::cases::Asked;
+use mulkko::decide::decide;
+use mulkko::dry_run::DryRun;
+use mulkko::wire;
+use serde::Serialize;
+
+use super::Outcome;
+use super::document::{Document, Plugin, Taken, taken};
+use super::moments;
+use super::output::Output;
+use super::request::{At, Options, Proxy};
+use super::traffic::{AccessLog, Keys, Template, samples, tally};
+use moves::{Change, Moves, Names};
+
+/// Tell what changes for whom when a policy takes the place of another.
+///
+/// The traffic is keys, each with a request for every rollout of both policies, or the requests of an access log. Growing or
+/// shrinking a share moves keys one way only. Where keys move both ways between the same variants, users see both: that is a
+/// finding.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mulkko diff old.json new.json
+  mulkko diff old.json new.json --keys 1000000 --at 2026-12-01T09:45:00Z
+  mulkko diff old.json new.json --access-log access.log --log-field user=x-user-id")]
+pub struct Diff {
+    /// The policy that is in force
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+
+    /// The policy that is to be
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+
+    /// How many keys, or a file with one in each line
+    #[arg(long, value_name = "N|FILE", default_value = "100000", help_heading = "The traffic")]
+    keys: Keys,
+
+    #[command(flatten)]
+    log: AccessLog,
+
+    #[command(flatten)]
+    at: At,
+
+    #[command(flatten)]
+    request: Options,
+
+    #[command(flatten)]
+    plugin: Plugin,
+
+    #[command(flatten)]
+    proxy: Proxy,
+}
+
+/// Everything that is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Difference {
+    old: Named,
+    new: Named,
+    at: String,
+    /// What the traffic is: `keys` or `requests`.
+    traffic: &'static str,
+    count: u64,
+    /// Lines of the access log that tell no request.
+    #[serde(skip_serializing_if = "is_none")]
+    unread: u64,
+    changes: Vec<Change>,
+    /// The rollouts for which no request was found.
+    without: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A policy.
+#[derive(Debug, Serialize)]
+struct Named {
+    file: String,
+    revision: u64,
+}
+
+/// Both policies, on the same proxy.
+struct Both {
+    old: DryRun,
+    new: DryRun,
+}
+
+impl Diff {
+    pub fn run(self, output: &Output) -> Result<Outcome> {
+        let at_ms = self.at.at.unwrap_or_else(moments::now_ms);
+        let (old, old_document) = self.side(&self.old, at_ms)?;
+        let (new, new_document) = self.side(&self.new, at_ms)?;
+        let named = |path: &PathBuf, run: &DryRun| Named {
+            file: path.display().to_string(),
+            revision: run.policy.revision,
+        };
+        let (of_old, of_new) = (named(&self.old, &old), named(&self.new, &new));
+        let both = Both { old, new };
+        let names = Names::of(&both.old.policy, &both.new.policy);
+        let (moves, without) = if self.log.is_given() {
+            (self.of_log(&both, &names)?, Vec::new())
+        } else {
+            self.of_keys(&both, [&old_document, &new_document], &names, at_ms)?
+        };
+        let difference = Difference {
+            old: of_old,
+            new: of_new,
+            at: moments::told(at_ms),
+            traffic: if self.log.is_given() { "requests" } else { "keys" },
+            count: moves.count,
+            unread: moves.unread,
+            changes: moves.changes(&names),
+            without,
+        };
+        output.tell(&difference, || shown::text(&difference))?;
+        let is_good = difference.changes.iter().all(|it| !it.kind.is_alarming());
+        Ok(if is_good { Outcome::Good } else { Outcome::Findings })
+    }
+
+    fn side(&self, file: &PathBuf, at_ms: i64) -> Result<(DryRun, wire::Document)> {
+        let configuration = self.plugin.configuration()?;
+        let document = Document::read(file)?;
+        let whole = serde_json::from_slice(&document.text);
+        let policy = taken(&document, &configuration)?;
+        let run = self.proxy.run(Taken { document, policy, configuration }, Some(at_ms))?;
+        Ok((run, whole?))
+    }
+
+    /// The moves of keys, each with every request that a rollout of either policy matches.
+    fn of_keys(
+        &self,
+        both: &Both,
+        documents: [&wire::Document; 2],
+        names: &Names,
+        at_ms: i64,
+    ) -> Result<(Moves, Vec<String>)> {
+        let mut requests: Vec<(Asked, Vec<String>)> = Vec::new();
+        let mut missing = Vec::new();
+        for (document, run) in documents.into_iter().zip([&both.old, &both.new]) {
+            let (samples, without) = samples(document, run, &self.request, |_| true);
+            for sample in samples {
+                let of = sample.rollouts.iter().filter_map(|id| run.policy.rollout(*id));
+                for name in of.map(|it| it.name.to_string()) {
+                    // Of a rollout of both policies one request tells.
+                    if requests.iter().any(|(_, known)| known.contains(&name)) {
+                        continue;
+                    }
+                    match requests.iter_mut().find(|(asked, _)| *asked == sample.asked) {
+                        Some((_, known)) => known.push(name),
+                        None => requests.push((sample.asked.clone(), vec![name])),
+                    }
+                }
+            }
+            missing.extend(without);
+        }
+        missing.retain(|name| !requests.iter().any(|(_, known)| known.contains(name)));
+        missing.sort();
+        missing.dedup();
+        let templates: Vec<_> = requests
+            .iter()
+            .map(|(asked, of)| {
+                (
+                    Template::new(asked, &both.old.policy),
+                    Template::new(asked, &both.new.policy),
+                    names.numbers(of),
+                )
+            })
+            .collect();
+        let count = |moves: &mut Moves, key: String| {
+            moves.count += 1;
+            for (old, new, of) in &templates {
+                old.decided(&both.old, &key, at_ms, |before| {
+                    new.decided(&both.new, &key, at_ms, |after| {
+                        let sides = ((&both.old.policy, before), (&both.new.policy, after));
+                        moves.add(names, sides.0, sides.1, |number| of.contains(&number), |_| None);
+                    });
+                });
+            }
+        };
+        Ok((tally(self.keys.source()?, || Moves::new(names), count, Moves::merge)?, missing))
+    }
+
+    /// The moves of the requests of the access log.
+    fn of_log(&self, both: &Both, names: &Names) -> Result<Moves> {
+        let count = |moves: &mut Moves, asked: Option<Asked>| {
+            let Some(asked) = asked else {
+                moves.unread += 1;
+                return;
+            };
+            moves.count += 1;
+            let pairs = self.request.asked(asked).pairs(&[]);
+            both.old.asked(&pairs, |old| {
+                both.new.asked(&pairs, |new| {
+                    let (before, after) = (decide(&both.old.policy, *old), decide(&both.new.policy, *new));
+                    let sides = ((&both.old.policy, &before), (&both.new.policy, &after));
+                    let key_of = |rollout: &str| {
+                        let of_new = moves::key_of(&both.new.policy, new, rollout);
+                        of_new.or_else(|| moves::key_of(&both.old.policy, old, rollout))
+                    };
+                    moves.add(names, sides.0, sides.1, |_| true, key_of);
+                });
+            });
+        };
+        tally(self.log.source()?, || Moves::new(names), count, Moves::merge)
+    }
+}

@@ -1,0 +1,66 @@
+//! A difference as people read it.
+
+use super::super::output::{ERROR, FAINT, GOOD, STRONG, painted};
+use super::super::tables::{grouped, indented, percent, table};
+use super::moves::{Change, Kind, What};
+use super::{Difference, Named};
+
+pub fn text(it: &Difference) -> String {
+    let named = |it: &Named| format!("{} (revision {})", it.file, it.revision);
+    let mut text = format!(
+        "{} → {}: {} {} at {}\n",
+        named(&it.old),
+        named(&it.new),
+        grouped(it.count),
+        it.traffic,
+        it.at
+    );
+    if it.unread > 0 {
+        text += &format!("{} lines of the access log tell no request\n", grouped(it.unread));
+    }
+    let is_still = |change: &&Change| matches!(change.kind, Kind::Unchanged | Kind::Untouched);
+    text.extend(
+        it.changes.iter().filter(|change| !is_still(change)).map(|change| of_change(change, it.traffic)),
+    );
+    for (kind, told) in [(Kind::Unchanged, "nobody moves"), (Kind::Untouched, "none of this traffic matches")]
+    {
+        let names: Vec<&str> =
+            it.changes.iter().filter(|it| it.kind == kind).map(|it| it.name.as_str()).collect();
+        if !names.is_empty() {
+            text += &format!("\n{}: {told}\n", names.join(", "));
+        }
+    }
+    for name in &it.without {
+        text += &format!(
+            "\n{}: no request was found that it matches; say one by --host, --path and -H\n",
+            painted(STRONG, name)
+        );
+    }
+    text
+}
+
+fn of_change(change: &Change, traffic: &str) -> String {
+    let told = match change.kind {
+        Kind::Grows => {
+            painted(GOOD, "grows: who leaves the default leaves nothing else, and nobody comes back")
+        }
+        Kind::Shrinks => painted(GOOD, "shrinks: keys go back to the default, and to nothing else"),
+        Kind::Shifts => painted(ERROR, "shifts: keys move between variants"),
+        Kind::Reshuffles => painted(ERROR, "reshuffles: keys move both ways between the same variants"),
+        Kind::Added => "is new to these".to_owned(),
+        Kind::Removed => "leaves these".to_owned(),
+        Kind::Unchanged | Kind::Untouched => String::new(),
+    };
+    let what = if change.what == What::Flag { painted(FAINT, "flag ") } else { String::new() };
+    let by_keys = change.moves.iter().any(|it| it.keys.is_some());
+    let heads = ["from", "to", traffic, "share"].into_iter().chain(by_keys.then_some("of keys"));
+    let mut table = table(&heads.collect::<Vec<_>>());
+    let total: u64 = change.unchanged + change.moves.iter().map(|it| it.count).sum::<u64>();
+    for it in &change.moves {
+        let name = |variant: &Option<String>| variant.clone().unwrap_or_else(|| "-".to_owned());
+        let share = percent(it.count as f64 / total as f64);
+        let keys = it.keys.map(|keys| grouped(keys as u64));
+        table.add_row([name(&it.from), name(&it.to), grouped(it.count), share].into_iter().chain(keys));
+    }
+    format!("\n{what}{} {told}\n{}", painted(STRONG, &change.name), indented(&table))
+}

@@ -1,0 +1,14 @@
+//! Traffic to decide for: keys that somebody has, in requests that rollouts match, or the requests of an access log.
+
+mod access_log;
+mod keys;
+mod log_format;
+mod parallel;
+mod sample;
+mod template;
+
+pub use access_log::AccessLog;
+pub use keys::Keys;
+pub use parallel::{Source, tally};
+pub use sample::{Sample, samples};
+pub use template::Template;

@@ -1,0 +1,103 @@
+//! The requests of an Envoy's access log, as texts or as JSON.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use mulkko::cases::Asked;
+use serde_json::{Map, Value};
+
+use super::Source;
+use super::keys::lines;
+use super::log_format::{DEFAULT, LogFormat};
+
+/// An access log.
+#[derive(Args, Clone, Debug)]
+pub struct AccessLog {
+    /// The access log of an Envoy: lines of text, or of JSON
+    #[arg(long = "access-log", value_name = "FILE", help_heading = "The traffic")]
+    file: Option<PathBuf>,
+
+    /// The format of a log of texts, as Envoy's configuration has it [default: Envoy's own]
+    #[arg(long, value_name = "FORMAT", requires = "file", help_heading = "The traffic")]
+    log_format: Option<String>,
+
+    /// A field of a log of JSON, and the header that it tells; fields that are called like a header tell it anyway
+    #[arg(long = "log-field", value_name = "FIELD=HEADER", value_parser = field, help_heading = "The traffic")]
+    log_fields: Vec<(String, String)>,
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (field, header) = text.split_once('=').ok_or("expected `field=header`")?;
+    Ok((field.to_owned(), header.to_ascii_lowercase()))
+}
+
+/// What is known of a request: `None`, where a line tells none.
+pub type Logged = Option<Asked>;
+
+impl AccessLog {
+    /// Whether there is one.
+    pub fn is_given(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Its requests, one for each line.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or its format is none.
+    pub fn source(&self) -> Result<Source<Logged>> {
+        let path = self.file.as_ref().context("no access log")?;
+        let format =
+            LogFormat::parse(self.log_format.as_deref().unwrap_or(DEFAULT)).context("--log-format")?;
+        let fields = self.log_fields.clone();
+        let Source { items, total } = lines(path)?;
+        let items = items.map(move |line| line.map(|line| request(&line, &format, &fields)));
+        Ok(Source { items: Box::new(items), total })
+    }
+}
+
+fn request(line: &str, format: &LogFormat, fields: &[(String, String)]) -> Logged {
+    if line.starts_with('{') {
+        let object: Map<String, Value> = serde_json::from_str(line).ok()?;
+        let told = object
+            .iter()
+            .filter_map(|(name, value)| Some((header(name, fields)?, value.as_str()?.to_owned())));
+        return asked(told.filter(|(_, value)| value != "-"));
+    }
+    let headers = format.headers(line)?;
+    asked(headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+}
+
+/// The header that a field of a log of JSON tells: by Envoy's and Istio's usual names, or by its own.
+fn header(field: &str, fields: &[(String, String)]) -> Option<String> {
+    if let Some((_, header)) = fields.iter().find(|(name, _)| name == field) {
+        return Some(header.clone());
+    }
+    let name = field.to_ascii_lowercase().replace('_', "-");
+    let header = match name.as_str() {
+        "method" | ":method" => ":method",
+        "path" | ":path" | "x-envoy-origin-path" => ":path",
+        "authority" | ":authority" | "host" => ":authority",
+        "request-id" => "x-request-id",
+        "useragent" => "user-agent",
+        // Of the response, or of the connection.
+        "time" | "start-time" | "protocol" | "duration" | "flags" | "code" | "cluster" => return None,
+        other => other,
+    };
+    Some(header.to_owned())
+}
+
+/// The request with these headers; `None` without a path.
+fn asked(headers: impl Iterator<Item = (String, String)>) -> Logged {
+    let mut asked = Asked { method: "GET".to_owned(), path: String::new(), headers: Vec::new() };
+    for (name, value) in headers {
+        match name.as_str() {
+            ":method" => asked.method = value,
+            ":path" => asked.path = value,
+            // What the proxy itself set is not what the request said.
+            name if name.starts_with("x-mulkko-") => {}
+            _ => asked.headers.push((name, value)),
+        }
+    }
+    (!asked.path.is_empty()).then_some(asked)
+}
