@@ -17,8 +17,8 @@ use super::Outcome;
 use super::document::{Document, Plugin, Taken, taken};
 use super::moments;
 use super::output::Output;
-use super::request::{At, Options, Proxy};
-use super::traffic::{AccessLog, Keys, Template, samples, tally};
+use super::request::{At, Options, Proxy, plain};
+use super::traffic::{AccessLog, Keys, Template, applies, candidates, tally};
 use moves::{Change, Moves, Names};
 
 /// Tell what changes for whom when a policy takes the place of another.
@@ -138,7 +138,7 @@ impl Diff {
         Ok((run, whole?))
     }
 
-    /// The moves of keys, each with every request that a rollout of either policy matches.
+    /// The moves of keys, each with every request that tells of a rollout; and the rollouts for which none was found.
     fn of_keys(
         &self,
         both: &Both,
@@ -146,38 +146,28 @@ impl Diff {
         names: &Names,
         at_ms: i64,
     ) -> Result<(Moves, Vec<String>)> {
-        let mut requests: Vec<(Asked, Vec<String>)> = Vec::new();
-        let mut missing = Vec::new();
-        for (document, run) in documents.into_iter().zip([&both.old, &both.new]) {
-            let (samples, without) = samples(document, run, &self.request, |_| true);
-            for sample in samples {
-                let of = sample.rollouts.iter().filter_map(|id| run.policy.rollout(*id));
-                for name in of.map(|it| it.name.to_string()) {
-                    // Of a rollout of both policies one request tells.
-                    if requests.iter().any(|(_, known)| known.contains(&name)) {
-                        continue;
-                    }
-                    match requests.iter_mut().find(|(asked, _)| *asked == sample.asked) {
-                        Some((_, known)) => known.push(name),
-                        None => requests.push((sample.asked.clone(), vec![name])),
-                    }
+        let (mut requests, mut without): (Vec<(Asked, Vec<String>)>, Vec<String>) = (Vec::new(), Vec::new());
+        for name in names.rollouts() {
+            let found = self.requests(both, documents, name);
+            if found.is_empty() {
+                without.push(name.to_owned());
+            }
+            for asked in found {
+                match requests.iter_mut().find(|(known, _)| *known == asked) {
+                    Some((_, names)) => names.push(name.to_owned()),
+                    None => requests.push((asked, vec![name.to_owned()])),
                 }
             }
-            missing.extend(without);
         }
-        missing.retain(|name| !requests.iter().any(|(_, known)| known.contains(name)));
-        missing.sort();
-        missing.dedup();
-        let templates: Vec<_> = requests
-            .iter()
-            .map(|(asked, of)| {
-                (
-                    Template::new(asked, &both.old.policy),
-                    Template::new(asked, &both.new.policy),
-                    names.numbers(of),
-                )
-            })
-            .collect();
+        if requests.is_empty() {
+            requests.push((self.request.asked(plain()), Vec::new()));
+        }
+        let templates = requests.iter().enumerate().map(|(i, (asked, rollouts))| {
+            let [old, new] = [&both.old, &both.new].map(|run| Template::new(asked, &run.policy));
+            // Flags go with any request: of them the first one tells.
+            (old, new, names.numbers(rollouts, i == 0))
+        });
+        let templates: Vec<_> = templates.collect();
         let count = |moves: &mut Moves, key: String| {
             moves.count += 1;
             for (old, new, of) in &templates {
@@ -189,7 +179,22 @@ impl Diff {
                 });
             }
         };
-        Ok((tally(self.keys.source()?, || Moves::new(names), count, Moves::merge)?, missing))
+        Ok((tally(self.keys.source()?, || Moves::new(names), count, Moves::merge)?, without))
+    }
+
+    /// A request that a rollout matches under both policies; where there is none, one for each.
+    fn requests(&self, both: &Both, documents: [&wire::Document; 2], name: &str) -> Vec<Asked> {
+        let [old, new] = documents.map(|document| {
+            let rollout = document.rollouts.iter().flatten().find(|it| it.name == name);
+            rollout.map(|it| candidates(it, &self.request).collect::<Vec<_>>()).unwrap_or_default()
+        });
+        let fits = |run: &DryRun, asked: &&Asked| applies(run, asked, name);
+        let shared = old.iter().chain(&new).find(|asked| fits(&both.old, asked) && fits(&both.new, asked));
+        let of_old = || old.iter().find(|asked| fits(&both.old, asked));
+        let of_new = || new.iter().find(|asked| fits(&both.new, asked));
+        let found =
+            shared.map_or_else(|| of_old().into_iter().chain(of_new()).collect(), |asked| vec![asked]);
+        found.into_iter().cloned().collect()
     }
 
     /// The moves of the requests of the access log.

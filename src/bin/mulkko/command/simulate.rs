@@ -13,7 +13,7 @@ use mulkko::decide::Reason;
 use mulkko::dry_run::DryRun;
 use mulkko::moment::Duration;
 use mulkko::policy::{Policy, RolloutId};
-use mulkko::schedule::VariantId;
+use mulkko::schedule::{Split, VariantId};
 use mulkko::wire;
 use serde::Serialize;
 
@@ -96,6 +96,9 @@ struct OfRollout {
     rollout: String,
     request: Asked,
     variants: Vec<Share>,
+    /// No request meets `when`.
+    #[serde(skip)]
+    nobody_is_eligible: bool,
     /// How many keys for each reason.
     reasons: Vec<(&'static str, u64)>,
     /// Whether the split is as intended; `None` where nothing was split.
@@ -265,6 +268,7 @@ fn of_rollout(
 ) -> Option<OfRollout> {
     let rollout = policy.rollout(id)?;
     let split = rollout.schedule.at(*instants.first()?);
+    let split = if rollout.enabled { split } else { Split::Whole(rollout.default) };
     let variant = |i: usize| VariantId(u8::try_from(i).unwrap_or(u8::MAX));
     let of_all = |keys: u64| if counts.keys == 0 { 0.0 } else { keys as f64 / counts.keys as f64 };
     let variants = rollout.variants.iter().enumerate().map(|(i, it)| {
@@ -289,7 +293,9 @@ fn of_rollout(
     });
     let mut over: Vec<Since> = over.collect();
     over.dedup_by(|later, earlier| later.shares == earlier.shares);
+    let default = counts.of(0, id, rollout.default, &[Reason::Default]);
     Some(OfRollout {
+        nobody_is_eligible: rollout.when.is_some() && default == counts.keys,
         rollout: rollout.name.to_string(),
         request: asked.clone(),
         sample_ratio: sample_ratio(&variants, likely),

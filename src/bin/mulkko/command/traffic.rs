@@ -10,5 +10,5 @@ mod template;
 pub use access_log::AccessLog;
 pub use keys::Keys;
 pub use parallel::{Source, tally};
-pub use sample::{Sample, samples};
+pub use sample::{Sample, applies, candidates, samples};
 pub use template::Template;

@@ -58,10 +58,22 @@ impl Names {
         }
     }
 
-    /// The numbers of rollouts, and of all flags: they go with any request.
-    pub fn numbers(&self, rollouts: &[String]) -> HashSet<usize> {
-        let is_told = |(what, name): &(What, String)| *what == What::Flag || rollouts.contains(name);
-        self.numbers.iter().filter(|(name, _)| is_told(name)).map(|(_, number)| *number).collect()
+    /// The names of the rollouts.
+    pub fn rollouts(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().filter(|it| it.what == What::Rollout).map(|it| it.name.as_str())
+    }
+
+    /// The numbers of these rollouts, and of all flags or none.
+    pub fn numbers(&self, rollouts: &[String], flags: bool) -> HashSet<usize> {
+        let is_told = |what, name: &String| match what {
+            What::Rollout => rollouts.contains(name),
+            What::Flag => flags,
+        };
+        self.numbers
+            .iter()
+            .filter(|((what, name), _)| is_told(*what, name))
+            .map(|(_, number)| *number)
+            .collect()
     }
 
     /// What a request gets, by number, with the names of the variants.

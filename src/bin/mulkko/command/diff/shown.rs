@@ -15,8 +15,10 @@ pub fn text(it: &Difference) -> String {
         it.traffic,
         it.at
     );
-    if it.unread > 0 {
-        text += &format!("{} lines of the access log tell no request\n", grouped(it.unread));
+    match it.unread {
+        0 => {}
+        1 => text += "1 line of the access log tells no request\n",
+        many => text += &format!("{} lines of the access log tell no request\n", grouped(many)),
     }
     let is_still = |change: &&Change| matches!(change.kind, Kind::Unchanged | Kind::Untouched);
     text.extend(
@@ -41,10 +43,8 @@ pub fn text(it: &Difference) -> String {
 
 fn of_change(change: &Change, traffic: &str) -> String {
     let told = match change.kind {
-        Kind::Grows => {
-            painted(GOOD, "grows: who leaves the default leaves nothing else, and nobody comes back")
-        }
-        Kind::Shrinks => painted(GOOD, "shrinks: keys go back to the default, and to nothing else"),
+        Kind::Grows => painted(GOOD, "grows: keys leave the default, and none comes back"),
+        Kind::Shrinks => painted(GOOD, "shrinks: keys come back to the default, and none leaves it"),
         Kind::Shifts => painted(ERROR, "shifts: keys move between variants"),
         Kind::Reshuffles => painted(ERROR, "reshuffles: keys move both ways between the same variants"),
         Kind::Added => "is new to these".to_owned(),

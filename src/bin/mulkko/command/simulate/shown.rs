@@ -51,6 +51,9 @@ fn of_rollout(it: &OfRollout, range_ms: (i64, i64)) -> String {
         indented(&table),
         reasons.join(", ")
     );
+    if it.nobody_is_eligible {
+        text += "  no request meets `when`: -H, --property and their like say what it asks for\n";
+    }
     if let Some(ratio) = it.sample_ratio {
         let verdict = format!("χ² = {:.2}, p = {:.2}", ratio.chi_squared, ratio.p);
         text += &match ratio.as_intended {

@@ -27,8 +27,8 @@ pub fn samples(
     let (mut samples, mut without): (Vec<Sample>, Vec<String>) = (Vec::new(), Vec::new());
     for rollout in document.rollouts.iter().flatten().filter(|it| of_interest(&it.name)) {
         let Some((id, _)) = run.policy.rollout_named(&rollout.name) else { continue };
-        let mut candidates = candidates(rollout).map(|asked| options.asked(asked));
-        match candidates.find(|asked| applies(run, asked, id)) {
+        let found = candidates(rollout, options).find(|asked| applies(run, asked, &rollout.name));
+        match found {
             None => without.push(rollout.name.clone()),
             Some(asked) => match samples.iter_mut().find(|sample| sample.asked == asked) {
                 Some(sample) => sample.rollouts.push(id),
@@ -39,22 +39,23 @@ pub fn samples(
     (samples, without)
 }
 
-fn applies(run: &DryRun, asked: &Asked, rollout: RolloutId) -> bool {
+/// Whether the rollout of that name matches the request.
+pub fn applies(run: &DryRun, asked: &Asked, rollout: &str) -> bool {
+    let Some((id, _)) = run.policy.rollout_named(rollout) else { return false };
     let template = Template::new(asked, &run.policy);
-    let at_ms = run.host.now_ms;
-    template.decided(run, "a-key", at_ms, |decisions| {
-        decisions.list.iter().any(|decision| decision.rollout == rollout && decision.applies)
+    template.decided(run, "a-key", run.host.now_ms, |decisions| {
+        decisions.list.iter().any(|decision| decision.rollout == id && decision.applies)
     })
 }
 
 /// Requests that should match: one for each alternative.
-fn candidates(rollout: &Rollout) -> impl Iterator<Item = Asked> {
+pub fn candidates(rollout: &Rollout, options: &Options) -> impl Iterator<Item = Asked> {
     let host = rollout.hostnames.first().map(|host| match host.strip_prefix('*') {
         Some(suffix) => format!("any{suffix}"),
         None => host.clone(),
     });
     let any = if rollout.matches.is_empty() { vec![Match::default()] } else { rollout.matches.clone() };
-    any.into_iter().map(move |entry| candidate(&entry, host.as_deref()))
+    any.into_iter().map(move |entry| options.asked(candidate(&entry, host.as_deref())))
 }
 
 fn candidate(entry: &Match, host: Option<&str>) -> Asked {

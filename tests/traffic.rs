@@ -1,0 +1,170 @@
+//! `mulkko simulate` and `mulkko diff` over much traffic: shares, moves, and memory.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by them"
+)]
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+const MULKKO: &str = env!("CARGO_BIN_EXE_mulkko");
+const AT: &str = "2026-12-01T09:45:00Z";
+
+fn scratch(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(MULKKO).args(arguments).args(["--format", "json", "--at", AT]).output().unwrap()
+}
+
+fn answer(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Whether a count is what a share says, but for five standard deviations: one of two million healthy ones is not.
+#[track_caller]
+fn assert_likely(count: u64, total: u64, share: f64) {
+    let (count, total) = (count as f64, total as f64);
+    let deviation = (total * share * (1.0 - share)).sqrt();
+    assert!((count - total * share).abs() <= 5.0 * deviation, "{count} of {total}, intended {share}");
+}
+
+#[test]
+fn shares_are_as_intended() {
+    let mut splits = 0;
+    for file in ["ab", "canary", "canary-by-hand", "layers-and-holdout", "mint", "rolling", "shop"] {
+        let output = run(&["simulate", &format!("policies/{file}.json"), "--keys", "100000"]);
+        assert_eq!(output.status.code(), Some(0), "{file}");
+        for rollout in answer(&output)["rollouts"].as_array().unwrap() {
+            let variants = rollout["variants"].as_array().unwrap();
+            let total: u64 = variants.iter().map(|it| it["split"].as_u64().unwrap()).sum();
+            for it in variants.iter().filter(|_| total > 0) {
+                assert_likely(it["split"].as_u64().unwrap(), total, it["intended"].as_f64().unwrap());
+                splits += 1;
+            }
+        }
+    }
+    assert!(splits >= 18, "only {splits}");
+}
+
+#[test]
+fn overlaps_are_as_chance_has_it_and_none_in_a_layer() {
+    let simulated = |file: &str| answer(&run(&["simulate", file, "--keys", "100000"]));
+    let shop = simulated("policies/shop.json");
+    let overlaps = shop["overlaps"].as_array().unwrap();
+    assert!(overlaps.len() >= 3, "{overlaps:?}");
+    for it in overlaps {
+        assert_likely(it["keys"].as_u64().unwrap(), 100_000, it["independent"].as_f64().unwrap() / 100_000.0);
+    }
+    let layers = simulated("policies/layers-and-holdout.json");
+    assert_eq!(layers["overlaps"][0]["keys"], 0);
+    assert!(layers["overlaps"][0]["independent"].as_f64().unwrap() > 1_000.0);
+}
+
+#[test]
+fn the_svg_is_one() {
+    let svg = scratch("canary.svg");
+    let arguments = [
+        "simulate",
+        "policies/canary.json",
+        "--keys",
+        "1000",
+        "--over",
+        "4h",
+        "--svg",
+        svg.to_str().unwrap(),
+    ];
+    assert_eq!(run(&arguments).status.code(), Some(0));
+    let svg = fs::read_to_string(svg).unwrap();
+    assert!(
+        svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("checkout-v2"),
+        "{svg}"
+    );
+}
+
+/// A policy with one canary, and what is different about it.
+fn policy(name: &str, percent: f64, seed: &str) -> PathBuf {
+    let policy = json!({
+        "keys": { "user": { "from": [{ "header": "x-user-id" }] } },
+        "rollouts": [{
+            "name": "a", "key": "user", "seed": seed, "variants": { "stable": {}, "canary": {} }, "default": "stable",
+            "strategy": { "canary": { "variant": "canary", "percent": percent } },
+        }],
+    });
+    let file = scratch(name);
+    fs::write(&file, policy.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn a_ramp_moves_nobody_out_and_a_new_seed_moves_both_ways() {
+    for (i, (old, new, seed, kind)) in [
+        (0.0, 1.0, "a", "grows"),
+        (1.0, 1.02, "a", "grows"),
+        (5.0, 25.0, "a", "grows"),
+        (25.0, 100.0, "a", "grows"),
+        (25.0, 5.0, "a", "shrinks"),
+        (100.0, 0.0, "a", "shrinks"),
+        (10.0, 10.0, "a", "unchanged"),
+        (10.0, 10.0, "b", "reshuffles"),
+        (10.0, 90.0, "b", "reshuffles"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [before, after] =
+            [policy(&format!("old-{i}.json"), old, "a"), policy(&format!("new-{i}.json"), new, seed)];
+        let keys = 100_000;
+        let output =
+            run(&["diff", before.to_str().unwrap(), after.to_str().unwrap(), "--keys", &keys.to_string()]);
+        let change = answer(&output)["changes"][0].clone();
+        assert_eq!(change["kind"], kind, "{old} {new} {seed}");
+        assert_eq!(output.status.code(), Some(i32::from(kind == "reshuffles")));
+        for it in change["moves"].as_array().unwrap() {
+            let (old, new) = (old / 100.0, new / 100.0);
+            let share = match (it["from"].as_str().unwrap(), kind) {
+                ("stable", "reshuffles") => (1.0 - old) * new,
+                ("canary", "reshuffles") => old * (1.0 - new),
+                ("stable", _) => new - old,
+                _ => old - new,
+            };
+            assert_likely(it["count"].as_u64().unwrap(), keys, share);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_million_keys_take_less_memory_than_they_are() {
+    let file = scratch("keys.txt");
+    let mut keys = std::io::BufWriter::new(fs::File::create(&file).unwrap());
+    for i in 0..1_000_000 {
+        writeln!(keys, "{i:0>120}").unwrap();
+    }
+    keys.flush().unwrap();
+    let (old, new) = (policy("million-old.json", 5.0, "a"), policy("million-new.json", 25.0, "a"));
+    let (file, old, new) = (file.to_str().unwrap(), old.to_str().unwrap(), new.to_str().unwrap());
+    for arguments in [&["simulate", old][..], &["diff", old, new]] {
+        // In KiB; the file alone has 118,000 of them.
+        let limited = ["-c", "ulimit -v 65536 && exec \"$0\" \"$@\"", MULKKO];
+        let options = ["--keys", file, "--format", "json", "--at", AT];
+        let mut command = Command::new("sh");
+        // glibc would set aside 64 MiB for each thread, and try again at every allocation.
+        command.env("MALLOC_ARENA_MAX", "1");
+        let output = command.args(limited).args(arguments).args(options).output().unwrap();
+        let told = answer(&output);
+        let count = told["keys"].as_u64().or(told["count"].as_u64());
+        assert_eq!(count, Some(1_000_000), "{arguments:?}");
+    }
+}
