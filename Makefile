@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy guard-report lint size
+.PHONY: help deps setup build command plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -39,10 +39,13 @@ $(READY): envoy/requirements.txt $(CLIENTS)/package-lock.json
 build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
 	$(RELEASE) rustc --release --lib --crate-type cdylib --target $(TARGET)
 
+command: ## build the command: target/release/mulkko
+	cargo build --release --bin mulkko
+
 plugins: $(READY) ## build the plugins that stand beside mulkko in tests and benchmarks
 	$(RELEASE) build --release $(addprefix --example ,noop calls squatter mortal) --target $(TARGET)
 
-demo: build ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
+demo: build command ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
 	$(PYTHON) envoy/demo.py
 
 run: build ## the demo's set-up, kept running, with requests to try

@@ -6,12 +6,13 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
 from client import Load, get_all
 from passes import make_pass
-from stage import PASS_KEY, Stage, in_force, instant, load_policy, marked, wait_until
+from stage import COMMAND, PASS_KEY, Stage, in_force, instant, load_policy, marked, wait_until
 
 USERS = 10_000
 POLL = "1s"
@@ -115,6 +116,7 @@ def a_new_policy(stage):
     stage.push(marked(canary(5), 2))
     stage.wait_for_all_workers(in_force(2), headers=[user(0)], seconds=5)
     before = variants(stage, "/checkout", "checkout-v2")
+    foretold = who_would_move(stage, canary(5), canary(25))
     stage.push(marked(canary(25), 3))
     pushed = time.time()
     took = stage.wait_for_all_workers(in_force(3), headers=[user(0)], seconds=5) - pushed
@@ -126,6 +128,26 @@ def a_new_policy(stage):
         f"In force on all workers {good(f'{took:.2f} s')} after the push (the proxy asks every {POLL}), without a restart."
     )
     say(f"{had} users had the canary at 5 %; {good(str(kept))} of them have it at 25 %: a growing canary loses nobody.")
+    moved = sum(then != now for then, now in zip(before, after))
+    say(f"{moved} users have moved, {good('as foretold') if moved == foretold else styled('31', f'but {foretold} were foretold')}.")
+
+
+def who_would_move(stage, old, new):
+    """What the command says of a push before it is done, by the requests that the access log has; gives how many move."""
+    log = stage.folder / "envoy.out"
+    wait_until(lambda: log.read_text().count('"/checkout"') >= USERS, "the access log", 5)
+    for name, policy in ("old.json", old), ("new.json", new):
+        (stage.folder / name).write_text(json.dumps(policy))
+    command = [COMMAND, "diff", "old.json", "new.json", "--access-log", log.name]
+    say(bold(f"$ mulkko {' '.join(command[1:])}"))
+    told = [
+        subprocess.run([*command, "--format", form], cwd=stage.folder, capture_output=True, text=True, check=True).stdout
+        for form in ("text", "json")
+    ]
+    for line in told[0].splitlines():
+        say(line)
+    say()
+    return sum(move["keys"] for change in json.loads(told[1])["changes"] for move in change["moves"])
 
 
 def a_dark_launch(stage):

