@@ -1,4 +1,5 @@
-//! The command as its users see it: sessions at a console in `tests/command/*.md`, each run and compared to the letter.
+//! The command as its users see it: sessions at a console in `tests/command/*.md` and in the README, each run and compared to
+//! the letter.
 //!
 //! `TRYCMD=overwrite cargo test --test command` writes down what is printed now; read the difference.
 
@@ -13,7 +14,12 @@ use serde_json::Value;
 
 #[test]
 fn sessions_go_as_written_down() {
-    trycmd::TestCases::new().case("tests/command/*.md");
+    let cases = trycmd::TestCases::new();
+    // What the README shows of other programs is theirs.
+    for other in ["make", "curl"] {
+        cases.register_bin(other, trycmd::schema::Bin::Ignore);
+    }
+    cases.case("tests/command/*.md").case("README.md");
 }
 
 /// Runs the command with the key of passes in its environment; gives what it prints.
@@ -68,4 +74,45 @@ fn results_are_written_as_junit_xml() {
     assert_eq!(output.status.code(), Some(1));
     let report = std::fs::read_to_string(&file).unwrap();
     assert!(report.contains(r#"failures="5""#) && report.contains("<failure message="), "{report}");
+}
+
+/// What a command prints on a terminal, and what it prints into a pipe.
+#[cfg(target_os = "linux")]
+fn on_terminal_and_piped(arguments: &str, environment: &[(&str, &str)]) -> (String, String) {
+    let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_mulkko"));
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).env("TERM", "xterm").env("MULKKO_PASS_KEY", PASS_KEY).env_remove("NO_COLOR");
+        command.envs(environment.iter().copied());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let on_terminal = run("script", &["--quiet", "--return", "--command", &line, "/dev/null"]);
+    // A terminal is told to return to the start of the line, too.
+    (on_terminal.replace("\r\n", "\n"), run("sh", &["-c", &line]))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn colours_are_for_terminals() {
+    let at = "--at 2026-12-01T09:45:00Z";
+    for arguments in [
+        format!("check {at} tests/refusals/holdout-percent.json policies/canary.json"),
+        format!("explain {at} policies/cohorts.json --path /checkout"),
+        format!("simulate {at} policies/canary.json --keys 100"),
+        format!("diff {at} tests/command/diff/old.json tests/command/diff/grown.json --keys 100"),
+        "test policies/tests tests/command/failing".to_owned(),
+        "help".to_owned(),
+    ] {
+        let (on_terminal, piped) = on_terminal_and_piped(&arguments, &[]);
+        assert!(on_terminal.contains("\x1b["), "{arguments}: {on_terminal}");
+        assert!(!piped.contains('\x1b') && piped.lines().count() > 3, "{arguments}: {piped}");
+        let plain = anstream::adapter::strip_str(&on_terminal).to_string();
+        assert_eq!(plain, piped, "{arguments}");
+        let (on_terminal, _) = on_terminal_and_piped(&arguments, &[("NO_COLOR", "1")]);
+        assert_eq!(on_terminal, piped, "{arguments}");
+        let (_, piped) = on_terminal_and_piped(&format!("{arguments} --color always"), &[]);
+        assert!(piped.contains("\x1b[") || arguments == "help", "{arguments}");
+        let (on_terminal, _) = on_terminal_and_piped(&format!("{arguments} --color never"), &[]);
+        assert!(!on_terminal.contains('\x1b') || arguments == "help", "{arguments}");
+    }
 }

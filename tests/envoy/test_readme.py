@@ -19,7 +19,7 @@ FLAGS = README[README.index("\n## Flags\n") : README.index("\n## How a decision 
 
 def example(language):
     """The example in a language, and what it prints: the block after it."""
-    return re.search(rf"```{language}\n(.*?)```\n\n```\n(.*?)```", FLAGS, re.S).groups()
+    return re.search(rf"```{language}\n(.*?)```\n\n```text\n(.*?)```", FLAGS, re.S).groups()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_flag_that_it_shows_is_that_of_the_example():
 
 
 def test_the_header_that_it_shows_arrives(set_stage):
-    user, header = re.search(r"```\nx-user-id: (.*?)\nx-mulkko-flags: (.*?)\n```", FLAGS).groups()
+    user, header = re.search(r"```text\nx-user-id: (.*?)\nx-mulkko-flags: (.*?)\n```", FLAGS).groups()
     policy = {**load_policy("flags"), "flagKey": "user", "keys": {"user": {"from": [{"header": "x-user-id"}]}}}
     stage = set_stage(policy=policy)
     stage.wait_for_all_workers(lambda echo: echo.header("x-mulkko-flags") == header, headers=[("x-user-id", user)])

@@ -89,7 +89,8 @@ fn over(it: &OfRollout, (from_ms, to_ms): (i64, i64)) -> String {
                 bar(share)
             })
             .collect();
-        text += &format!("  {:width$} {bars}\n", share.variant);
+        text += format!("  {:width$} {bars}", share.variant).trim_end();
+        text.push('\n');
     }
     let heads: Vec<&str> =
         std::iter::once("from").chain(it.variants.iter().map(|it| it.variant.as_str())).collect();
