@@ -36,7 +36,7 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
             let message =
                 if others.is_empty() { "has one variant only" } else { "all its variants have one value" };
             warnings.report(Lint::ConstantFlag, &place.field("variants"), message);
-        } else if let Some(only) = only_outcome(flag, document, &truths) {
+        } else if let Some(only) = only_outcome(flag, &truths) {
             let message = format!("can only come to {only}");
             warnings.report(Lint::ConstantFlag, &place.field("targeting"), message);
         }
@@ -44,11 +44,11 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
 }
 
 /// The only variant to which the targeting of a flag can come, as a phrase.
-fn only_outcome(flag: &Flag, document: &Document, truths: &Truths<'_>) -> Option<String> {
+fn only_outcome(flag: &Flag, truths: &Truths<'_>) -> Option<String> {
     let targeting = flag.targeting.as_ref()?;
     operation(targeting)?;
     let mut outcomes = BTreeSet::new();
-    collect(targeting, document, truths, &mut outcomes);
+    collect(targeting, truths, &mut outcomes);
     let default = flag.default_variant.as_deref().filter(|name| !name.is_empty());
     let named = |outcome| match outcome {
         Outcome::Named(name) => Some(format!("`{name}`")),
@@ -63,12 +63,12 @@ fn only_outcome(flag: &Flag, document: &Document, truths: &Truths<'_>) -> Option
 }
 
 /// Collects what an expression can come to.
-fn collect(json: &Json, document: &Document, truths: &Truths<'_>, into: &mut BTreeSet<Outcome>) {
+fn collect(json: &Json, truths: &Truths<'_>, into: &mut BTreeSet<Outcome>) {
     // Which is all that there is to know.
     if into.contains(&Outcome::Any) {
         return;
     }
-    let mut go_on = |json: &Json| collect(json, document, truths, into);
+    let mut go_on = |json: &Json| collect(json, truths, into);
     match operation(json) {
         None => {
             into.insert(match json {

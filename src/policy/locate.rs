@@ -180,7 +180,6 @@ fn is_text(document: &[u8], at: &Range<usize>, text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by them")]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -3,7 +3,7 @@
 mod moves;
 mod shown;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -129,7 +129,7 @@ impl Diff {
         Ok(if is_good { Outcome::Good } else { Outcome::Findings })
     }
 
-    fn side(&self, file: &PathBuf, at_ms: i64) -> Result<(DryRun, wire::Document)> {
+    fn side(&self, file: &Path, at_ms: i64) -> Result<(DryRun, wire::Document)> {
         let configuration = self.plugin.configuration()?;
         let document = Document::read(file)?;
         let whole = serde_json::from_slice(&document.text);

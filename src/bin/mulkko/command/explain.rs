@@ -241,7 +241,7 @@ impl Explain {
         asked: &Asked,
     ) -> Result<Vec<Unmatched>> {
         let document: serde_json::Value = serde_json::from_slice(&document.text)?;
-        let rollouts = document["rollouts"].as_array().into_iter().flatten();
+        let rollouts = document.get("rollouts").and_then(serde_json::Value::as_array).into_iter().flatten();
         let unmatched = rollouts.filter(|rollout| {
             let name = rollout["name"].as_str().unwrap_or_default();
             let applies =

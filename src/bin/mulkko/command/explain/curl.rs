@@ -257,7 +257,6 @@ fn unescaped(rest: &mut impl Iterator<Item = char>) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by them")]
 mod tests {
     use proptest::prelude::*;
 

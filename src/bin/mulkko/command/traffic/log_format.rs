@@ -72,7 +72,6 @@ fn header(command: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by them")]
 mod tests {
     use super::*;
 
