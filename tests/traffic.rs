@@ -162,3 +162,26 @@ fn a_million_keys_take_less_memory_than_they_are() {
         assert_eq!(count, Some(1_000_000), "{arguments:?}");
     }
 }
+
+/// Whoever waits is told how long; the bar is for people, so it needs a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_takes_longer_than_a_second_shows_a_bar() {
+    let policy = policy("bar.json", 5.0, "a");
+    let run = |keys: u64| {
+        let line = format!("{MULKKO} simulate {} --keys {keys} --at {AT}", policy.display());
+        let started = std::time::Instant::now();
+        let arguments = ["--quiet", "--return", "--command", &line, "/dev/null"];
+        let output = Command::new("script").args(arguments).env("TERM", "xterm").output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), started.elapsed().as_secs_f64())
+    };
+    let is_bar = |shown: &str| shown.contains(" left");
+    assert!(!is_bar(&run(100).0));
+    // As many keys as take this machine three seconds.
+    let (mut keys, mut shown, mut took_s) = (50_000, String::new(), 0.0);
+    while took_s < 3.0 {
+        keys *= 2;
+        (shown, took_s) = run(keys);
+    }
+    assert!(is_bar(&shown), "{keys} keys, {took_s} s: {shown:?}");
+}

@@ -26,31 +26,100 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
         }
     }
     for ((lint, _), settings) in &set {
-        for (i, later) in settings.iter().enumerate() {
-            let earlier = settings.iter().take(i).find(|earlier| {
-                let [a, b] = [earlier, later].map(|it| rollouts.get(it.rollout).copied());
+        let mut earlier = Earlier::default();
+        for later in settings {
+            let Some(rollout) = rollouts.get(later.rollout) else { continue };
+            let heads = heads(rollout);
+            let found = earlier.beside(heads.as_deref()).find_map(|other| {
+                let of_other = rollouts.get(other.rollout)?;
                 // The same value leads nowhere else; but of a cluster nobody can tell then who led there.
-                let differ = *lint == Lint::SameCluster || earlier.value != later.value;
-                earlier.rollout != later.rollout
-                    && differ
-                    && a.zip(b).is_some_and(|(a, b)| may_meet(a, b, earlier, later))
+                let differ = *lint == Lint::SameCluster || other.value != later.value;
+                let meet =
+                    other.rollout != later.rollout && differ && may_meet(of_other, rollout, other, later);
+                meet.then_some(of_other)
             });
-            let Some(other) = earlier.and_then(|it| rollouts.get(it.rollout)) else { continue };
-            let of_rollouts = Path::Root.field("rollouts");
-            let place = of_rollouts.item(later.rollout);
-            let place = place.field("variants");
-            let place = place.field(later.variant);
-            let what = if *lint == Lint::SameCluster { "the cluster" } else { "this header" };
-            let message = format!(
-                "`{}` sets {what} of the same requests: the rollout with the more specific match wins, of equals the first",
-                other.name
-            );
-            match lint {
-                Lint::SameCluster => warnings.report(*lint, &place.field("cluster"), message),
-                _ => warnings.report(*lint, &place.field("headers").field(later.header), message),
+            if let Some(other) = found {
+                report(*lint, later, &other.name, warnings);
+            }
+            earlier.push(later, heads);
+        }
+    }
+}
+
+fn report(lint: Lint, setting: &Setting<'_>, other: &str, warnings: &mut Warnings) {
+    let rollouts = Path::Root.field("rollouts");
+    let place = rollouts.item(setting.rollout);
+    let place = place.field("variants");
+    let place = place.field(setting.variant);
+    let what = if lint == Lint::SameCluster { "the cluster" } else { "this header" };
+    let message = format!(
+        "`{other}` sets {what} of the same requests: the rollout with the more specific match wins, of equals the first"
+    );
+    match lint {
+        Lint::SameCluster => warnings.report(lint, &place.field("cluster"), message),
+        _ => warnings.report(lint, &place.field("headers").field(setting.header), message),
+    }
+}
+
+/// The settings of earlier rollouts by the first segments of their paths, so that not every two are compared.
+#[derive(Default)]
+struct Earlier<'s> {
+    all: Vec<&'s Setting<'s>>,
+    by_head: BTreeMap<String, Vec<&'s Setting<'s>>>,
+    /// Those whose paths may begin with anything.
+    anywhere: Vec<&'s Setting<'s>>,
+}
+
+impl<'s> Earlier<'s> {
+    fn push(&mut self, setting: &'s Setting<'s>, heads: Option<Vec<String>>) {
+        self.all.push(setting);
+        match heads {
+            None => self.anywhere.push(setting),
+            Some(heads) => {
+                for head in heads {
+                    self.by_head.entry(head).or_default().push(setting);
+                }
             }
         }
     }
+
+    /// Those whose paths may begin with one of these segments.
+    fn beside(&self, heads: Option<&[String]>) -> Box<dyn Iterator<Item = &'s Setting<'s>> + '_> {
+        match heads {
+            None => Box::new(self.all.iter().copied()),
+            Some(heads) => {
+                let same = heads.iter().flat_map(|head| heads_of(&self.by_head, head));
+                // By document order, which is that of their rollouts.
+                let mut beside: Vec<_> = same.chain(self.anywhere.iter().copied()).collect();
+                beside.sort_by_key(|setting| setting.rollout);
+                Box::new(beside.into_iter())
+            }
+        }
+    }
+}
+
+fn heads_of<'e, 's>(
+    by_head: &'e BTreeMap<String, Vec<&'s Setting<'s>>>,
+    head: &str,
+) -> impl Iterator<Item = &'s Setting<'s>> + 'e {
+    by_head.get(head).into_iter().flatten().copied()
+}
+
+/// The first segments with which the paths of a rollout begin; `None` where that may be any.
+fn heads(rollout: &Rollout) -> Option<Vec<String>> {
+    let head = |entry: &Match| {
+        let path = entry.path.as_ref()?;
+        let value = path.value.as_deref()?;
+        let is_pattern = path.kind == PathMatchType::RegularExpression;
+        let text = if is_pattern { leading_text(value) } else { value.to_owned() };
+        let rest = text.strip_prefix('/')?;
+        match rest.split_once('/') {
+            Some((segment, _)) => Some(segment.to_owned()),
+            // The segment of a pattern may go on.
+            None => (!is_pattern && !rest.is_empty()).then(|| rest.to_owned()),
+        }
+    };
+    if rollout.matches.is_empty() { None } else { rollout.matches.iter().map(head).collect() }
 }
 
 /// What the variants of a rollout set.
@@ -81,15 +150,8 @@ fn may_meet(a: &Rollout, b: &Rollout, of_a: &Setting<'_>, of_b: &Setting<'_>) ->
     if in_one_layer && !of_a.is_default && !of_b.is_default {
         return false;
     }
-    let any = [Match::default()];
-    let matches = |rollout: &Rollout| -> Vec<Match> {
-        if rollout.matches.is_empty() { any.to_vec() } else { rollout.matches.clone() }
-    };
-    let meet = || {
-        let of_b = matches(b);
-        matches(a).iter().any(|a| of_b.iter().any(|b| matches_meet(a, b)))
-    };
-    hosts_meet(&a.hostnames, &b.hostnames) && meet()
+    let meet = |a: &Match| b.matches.is_empty() || b.matches.iter().any(|b| matches_meet(a, b));
+    hosts_meet(&a.hostnames, &b.hostnames) && (a.matches.is_empty() || a.matches.iter().any(meet))
 }
 
 fn hosts_meet(a: &[String], b: &[String]) -> bool {

@@ -173,8 +173,8 @@ impl Diff {
             for (old, new, of) in &templates {
                 old.decided(&both.old, &key, at_ms, |before| {
                     new.decided(&both.new, &key, at_ms, |after| {
-                        let sides = ((&both.old.policy, before), (&both.new.policy, after));
-                        moves.add(names, sides.0, sides.1, |number| of.contains(&number), |_| None);
+                        let sides = [(&both.old.policy, before), (&both.new.policy, after)];
+                        moves.add(names, sides, |number| of.contains(&number), |_| None);
                     });
                 });
             }
@@ -209,12 +209,12 @@ impl Diff {
             both.old.asked(&pairs, |old| {
                 both.new.asked(&pairs, |new| {
                     let (before, after) = (decide(&both.old.policy, *old), decide(&both.new.policy, *new));
-                    let sides = ((&both.old.policy, &before), (&both.new.policy, &after));
+                    let sides = [(&both.old.policy, &before), (&both.new.policy, &after)];
                     let key_of = |rollout: &str| {
                         let of_new = moves::key_of(&both.new.policy, new, rollout);
                         of_new.or_else(|| moves::key_of(&both.old.policy, old, rollout))
                     };
-                    moves.add(names, sides.0, sides.1, |_| true, key_of);
+                    moves.add(names, sides, |_| true, key_of);
                 });
             });
         };

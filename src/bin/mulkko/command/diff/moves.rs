@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use mulkko::decide::{Decisions, Request, Values};
+use mulkko::flag::FlagId;
 use mulkko::policy::Policy;
 use serde::Serialize;
 
@@ -15,6 +16,16 @@ const MOST_KEYS: usize = 1_000_000;
 pub struct Names {
     all: Vec<Name>,
     numbers: BTreeMap<(What, String), usize>,
+    sides: [Side; 2],
+}
+
+/// The numbers of what one of the policies has.
+#[derive(Debug, Default)]
+struct Side {
+    /// By the rollout's own.
+    rollouts: Vec<usize>,
+    /// By the flag's own; flags that are not exported have none.
+    flags: BTreeMap<FlagId, usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,21 +45,26 @@ struct Name {
 
 impl Names {
     pub fn of(old: &Policy, new: &Policy) -> Names {
-        let mut names = Names { all: Vec::new(), numbers: BTreeMap::new() };
-        for (side, policy) in [old, new].into_iter().enumerate() {
-            for rollout in &policy.rollouts {
-                let default = rollout.variant(rollout.default).map(|it| it.name.to_string());
-                names.insert(What::Rollout, &rollout.name, side, default);
-            }
-            for flag in policy.exported_flags.iter().filter_map(|id| policy.flag(*id)) {
-                let default = flag.default.and_then(|it| flag.variant(it)).map(|it| it.name.to_string());
-                names.insert(What::Flag, &flag.key, side, default);
-            }
-        }
+        let mut names = Names { all: Vec::new(), numbers: BTreeMap::new(), sides: Default::default() };
+        names.sides = [names.side(0, old), names.side(1, new)];
         names
     }
 
-    fn insert(&mut self, what: What, name: &str, side: usize, default: Option<String>) {
+    fn side(&mut self, side: usize, policy: &Policy) -> Side {
+        let rollouts = policy.rollouts.iter().map(|rollout| {
+            let default = rollout.variant(rollout.default).map(|it| it.name.to_string());
+            self.insert(What::Rollout, &rollout.name, side, default)
+        });
+        let rollouts = rollouts.collect();
+        let exported = policy.exported_flags.iter().filter_map(|id| Some((*id, policy.flag(*id)?)));
+        let flags = exported.map(|(id, flag)| {
+            let default = flag.default.and_then(|it| flag.variant(it)).map(|it| it.name.to_string());
+            (id, self.insert(What::Flag, &flag.key, side, default))
+        });
+        Side { flags: flags.collect(), rollouts }
+    }
+
+    fn insert(&mut self, what: What, name: &str, side: usize, default: Option<String>) -> usize {
         let number = *self.numbers.entry((what, name.to_owned())).or_insert_with(|| {
             self.all.push(Name { what, name: name.to_owned(), defaults: [None, None] });
             self.all.len() - 1
@@ -56,6 +72,7 @@ impl Names {
         if let Some(slot) = self.all.get_mut(number).and_then(|it| it.defaults.get_mut(side)) {
             *slot = default;
         }
+        number
     }
 
     /// The names of the rollouts.
@@ -76,16 +93,14 @@ impl Names {
             .collect()
     }
 
-    /// What a request gets, by number, with the names of the variants.
-    fn got<'p>(&self, policy: &'p Policy, decisions: &Decisions) -> BTreeMap<usize, &'p str> {
-        let number = |what, name: &str| self.numbers.get(&(what, name.to_owned())).copied();
+    /// What a request gets under one of the policies, by number, with the names of the variants.
+    fn got<'p>(side: &Side, (policy, decisions): Decided<'p>) -> BTreeMap<usize, &'p str> {
         let rollouts = decisions.list.iter().filter(|it| it.applies).filter_map(|it| {
-            let rollout = policy.rollout(it.rollout)?;
-            Some((number(What::Rollout, &rollout.name)?, &*rollout.variant(it.variant)?.name))
+            let number = side.rollouts.get(usize::try_from(it.rollout).ok()?)?;
+            Some((*number, &*policy.rollout(it.rollout)?.variant(it.variant)?.name))
         });
         let flags = decisions.flags.iter().filter_map(|(id, resolution)| {
-            let flag = policy.flag(*id)?;
-            Some((number(What::Flag, &flag.key)?, &*flag.variant(resolution.variant?)?.name))
+            Some((*side.flags.get(id)?, &*policy.flag(*id)?.variant(resolution.variant?)?.name))
         });
         rollouts.chain(flags).collect()
     }
@@ -110,8 +125,8 @@ struct Moved {
     keys: HashSet<u64>,
 }
 
-/// Under one policy: the policy, and its decisions.
-type Side<'s> = (&'s Policy, &'s Decisions);
+/// A policy, and what it decided.
+type Decided<'s> = (&'s Policy, &'s Decisions);
 
 impl Moves {
     pub fn new(names: &Names) -> Moves {
@@ -123,12 +138,12 @@ impl Moves {
     pub fn add(
         &mut self,
         names: &Names,
-        (old, before): Side<'_>,
-        (new, after): Side<'_>,
+        [before, after]: [Decided<'_>; 2],
         is_told: impl Fn(usize) -> bool,
         key_of: impl Fn(&str) -> Option<u64>,
     ) {
-        let (before, after) = (names.got(old, before), names.got(new, after));
+        let [old, new] = &names.sides;
+        let (before, after) = (Names::got(old, before), Names::got(new, after));
         let added = after.keys().filter(|number| !before.contains_key(number));
         for number in before.keys().chain(added).filter(|number| is_told(**number)) {
             let (from, to) = (before.get(number).copied(), after.get(number).copied());

@@ -123,7 +123,7 @@ fn overlaps(simulation: &Simulation) -> String {
         table.add_row([a, b, grouped(it.keys), of_all(it.keys as f64), of_all(it.independent)]);
     }
     let more = match largest.len().checked_sub(MOST_OVERLAPS) {
-        Some(more @ 1..) => format!("  and {more} more\n"),
+        Some(more @ 1..) => format!("  and {} more\n", grouped(more as u64)),
         _ => String::new(),
     };
     format!("\n{}\n{}{more}", painted(STRONG, "overlap"), indented(&table))
