@@ -25,6 +25,7 @@ pub enum Severity {
 
 /// Something to be told of a document.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Told {
     pub severity: Severity,
     /// What kind of problem, or the name of a lint.
@@ -35,6 +36,9 @@ pub struct Told {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
+    /// The first that is not marked any more.
+    pub end_line: usize,
+    pub end_column: usize,
     /// The bytes to mark.
     #[serde(skip)]
     pub at: Range<usize>,
@@ -67,11 +71,18 @@ impl Told {
         message: String,
         at: Range<usize>,
     ) -> Told {
-        let before = document.get(..at.start).unwrap_or(document);
-        let line = before.split(|byte| *byte == b'\n').count();
-        let column = String::from_utf8_lossy(before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default());
-        Told { severity, code, place, message, line, column: column.chars().count() + 1, at }
+        let ((line, column), (end_line, end_column)) =
+            (position(document, at.start), position(document, at.end));
+        Told { severity, code, place, message, line, column, end_line, end_column, at }
     }
+}
+
+/// Line and column, from 1, of a byte; columns are characters.
+fn position(document: &[u8], at: usize) -> (usize, usize) {
+    let before = document.get(..at).unwrap_or(document);
+    let line = before.split(|byte| *byte == b'\n').count();
+    let column = String::from_utf8_lossy(before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default());
+    (line, column.chars().count() + 1)
 }
 
 /// The findings of a document as its author reads them.

@@ -79,8 +79,13 @@ fn short(text: &str) -> String {
 fn of_flag(flag: &OfFlag) -> String {
     let value = flag.value.as_ref().map_or("the caller's own default", |value| value.get());
     let variant = flag.variant.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-    let mut text =
-        format!("\n{} {} = {}{variant} {}\n", "flag", painted(STRONG, &flag.flag), short(value), flag.reason);
+    let mut text = format!(
+        "\n{} {} = {}{variant} {}\n",
+        "flag",
+        painted(STRONG, flag.flag.escape_debug()),
+        short(value),
+        flag.reason
+    );
     text.extend(flag.targeting.iter().map(|it| of_condition(it, 2)));
     text
 }
