@@ -138,6 +138,38 @@ fn a_ramp_moves_nobody_out_and_a_new_seed_moves_both_ways() {
     }
 }
 
+#[test]
+fn a_log_tells_where_clients_are() {
+    let office = |cohort: &str| {
+        json!({ "rollouts": [{
+            "name": "a", "variants": { "b": {}, "c": {} }, "default": "b", "strategy": { "dark": { "variant": "c" } },
+            "force": [{ "when": { "cidr": [{ "var": "client.ip" }, cohort] }, "variant": "c" }],
+        }] })
+    };
+    let [old, new, log] = ["office-old.json", "office-new.json", "office.log"].map(scratch);
+    fs::write(&old, office("10.1.0.0/16").to_string()).unwrap();
+    fs::write(&new, office("10.2.0.0/16").to_string()).unwrap();
+    // As Istio writes them, and as somebody's own format does.
+    let line = |client: &str| {
+        json!({ "method": "GET", "path": "/", "authority": "a", "user_agent": null, "response_code": 200,
+                "downstream_remote_address": format!("{client}:4711") })
+    };
+    let lines =
+        [line("10.1.0.7"), line("10.2.0.7"), line("10.2.0.8"), line("10.3.0.7"), json!({ "path": null })];
+    let (old, new, log_file) = (old.to_str().unwrap(), new.to_str().unwrap(), log.to_str().unwrap());
+    fs::write(&log, lines.map(|it| it.to_string() + "\n").concat()).unwrap();
+    let json = run(&["diff", old, new, "--access-log", log_file]);
+    fs::write(&log, "10.1.0.7:4711|/\n10.2.0.7:1|/\n10.2.0.8:1|/\n10.3.0.7:1|/\nno line\n").unwrap();
+    let format = "%DOWNSTREAM_REMOTE_ADDRESS%|%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%";
+    let text = run(&["diff", old, new, "--access-log", log_file, "--log-format", format]);
+    for output in [json, text] {
+        let told = answer(&output);
+        assert_eq!((told["count"].as_u64(), told["unread"].as_u64()), (Some(4), Some(1)));
+        let moves = json!([{ "from": "b", "to": "c", "count": 2 }, { "from": "c", "to": "b", "count": 1 }]);
+        assert_eq!(told["changes"][0]["moves"], moves);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_million_keys_take_less_memory_than_they_are() {

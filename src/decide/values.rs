@@ -234,10 +234,10 @@ impl<'a> Values<'a> {
         Seen { values: self, key, flag: None, context: None }
     }
 
-    /// What the targeting of a flag sees, where nobody says a context.
+    /// What the targeting of a flag sees, for the context for which somebody asks, if somebody does.
     #[must_use]
-    pub fn seen_for(&self, id: FlagId) -> Option<Seen<'_, 'a>> {
-        self.policy.flag(id).map(|flag| self.seen_by(flag, None))
+    pub fn seen_for(&self, id: FlagId, context: Option<&'a Context>) -> Option<Seen<'_, 'a>> {
+        self.policy.flag(id).map(|flag| self.seen_by(flag, context))
     }
 
     fn seen_by(&self, flag: &'a Flag, context: Option<&'a Context>) -> Seen<'_, 'a> {

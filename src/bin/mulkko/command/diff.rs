@@ -5,10 +5,10 @@ mod shown;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use mulkko::cases::Asked;
-use mulkko::decide::decide;
+use mulkko::decide::{Request, decide};
 use mulkko::dry_run::DryRun;
 use mulkko::wire;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::document::{Document, Plugin, Taken, taken};
 use super::moments;
 use super::output::Output;
 use super::request::{At, Options, Proxy, plain};
-use super::traffic::{AccessLog, Keys, Template, applies, candidates, tally};
+use super::traffic::{AccessLog, FromClient, Keys, Template, applies, candidates, tally};
 use moves::{Change, Moves, Names};
 
 /// Tell what changes for whom when a policy takes the place of another.
@@ -124,6 +124,9 @@ impl Diff {
             changes: moves.changes(&names),
             without,
         };
+        if difference.count == 0 {
+            bail!("there is no traffic");
+        }
         output.tell(&difference, || shown::text(&difference))?;
         let is_good = difference.changes.iter().all(|it| !it.kind.is_alarming());
         Ok(if is_good { Outcome::Good } else { Outcome::Findings })
@@ -199,20 +202,23 @@ impl Diff {
 
     /// The moves of the requests of the access log.
     fn of_log(&self, both: &Both, names: &Names) -> Result<Moves> {
-        let count = |moves: &mut Moves, asked: Option<Asked>| {
-            let Some(asked) = asked else {
+        let count = |moves: &mut Moves, logged: Option<FromClient>| {
+            let Some(FromClient { asked, client }) = logged else {
                 moves.unread += 1;
                 return;
             };
             moves.count += 1;
             let pairs = self.request.asked(asked).pairs(&[]);
+            let mut host = both.old.host.clone();
+            host.client = client.unwrap_or(host.client);
             both.old.asked(&pairs, |old| {
                 both.new.asked(&pairs, |new| {
-                    let (before, after) = (decide(&both.old.policy, *old), decide(&both.new.policy, *new));
+                    let [old, new] = [old, new].map(|it| Request { proxy: &host, ..*it });
+                    let (before, after) = (decide(&both.old.policy, old), decide(&both.new.policy, new));
                     let sides = [(&both.old.policy, &before), (&both.new.policy, &after)];
                     let key_of = |rollout: &str| {
-                        let of_new = moves::key_of(&both.new.policy, new, rollout);
-                        of_new.or_else(|| moves::key_of(&both.old.policy, old, rollout))
+                        let of_new = moves::key_of(&both.new.policy, &new, rollout);
+                        of_new.or_else(|| moves::key_of(&both.old.policy, &old, rollout))
                     };
                     moves.add(names, sides, |_| true, key_of);
                 });

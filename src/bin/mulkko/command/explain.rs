@@ -10,13 +10,14 @@ mod unmatched;
 
 use std::cell::RefCell;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use mulkko::cases::Asked;
 use mulkko::decide::{Decision, Decisions, Request, Values, decide, decide_watched};
 use mulkko::dry_run::DryRun;
 use mulkko::effects::{self, Edit};
 use mulkko::flag::FlagId;
+use mulkko::ofrep::Context;
 use mulkko::policy::Policy;
 use mulkko::wire;
 use serde::Serialize;
@@ -60,8 +61,16 @@ pub struct Explain {
     #[arg(long = "flag", value_name = "KEY")]
     flags: Vec<String>,
 
+    /// For whom `--flag` is asked, as a client of OFREP says it: `{"targetingKey": "user-17"}`
+    #[arg(long, value_name = "JSON", value_parser = context)]
+    context: Option<Context>,
+
     #[command(flatten)]
     proxy: Proxy,
+}
+
+fn context(text: &str) -> Result<Context, String> {
+    Context::read(format!("{{\"context\": {text}}}").as_bytes())
 }
 
 /// Everything that is told.
@@ -185,7 +194,10 @@ impl Explain {
                 at_ms: run.host.now_ms,
                 decisions: told.collect(),
                 unmatched: self.unmatched(document, policy, &decisions, &asked)?,
-                flags: flags.iter().filter_map(|id| of_flag(*id, request, policy, &conditions)).collect(),
+                flags: flags
+                    .iter()
+                    .filter_map(|id| self.of_flag(*id, request, policy, &conditions))
+                    .collect(),
                 headers: headers.collect(),
                 filter_state: effects
                     .states
@@ -233,6 +245,33 @@ impl Explain {
         Ok(flags)
     }
 
+    fn of_flag(
+        &self,
+        id: FlagId,
+        request: &Request<'_>,
+        policy: &Policy,
+        conditions: &Conditions,
+    ) -> Option<OfFlag> {
+        let flag = policy.flag(id)?;
+        // Of those that go upstream nobody asks: no context concerns them.
+        let context = self.context.clone().filter(|_| self.flags.iter().any(|key| **key == *flag.key));
+        let context = context.map(|it| it.without_known(&Values::new(policy, *request)));
+        let values = Values::new(policy, *request);
+        let resolution = values.resolve(flag, context.as_ref());
+        let variant = resolution.variant.and_then(|variant| flag.variant(variant));
+        Some(OfFlag {
+            flag: flag.key.to_string(),
+            variant: variant.map(|it| it.name.to_string()),
+            value: variant.and_then(|it| RawValue::from_string(it.json.to_string()).ok()),
+            reason: match resolution.why {
+                Ok(reason) => reason.as_str(),
+                Err(error) => error.code(),
+            },
+            exported: policy.exported_flags.contains(&id),
+            targeting: conditions.targeting(id, &values, context.as_ref()).filter(|_| flag.enabled),
+        })
+    }
+
     fn unmatched(
         &self,
         document: &Document,
@@ -266,21 +305,4 @@ fn of_decision(policy: &Policy, decision: Decision, noted: &[(u32, OfRollout)]) 
         steps: of.steps,
         schedule: of.timeline,
     }
-}
-
-fn of_flag(id: FlagId, request: &Request<'_>, policy: &Policy, conditions: &Conditions) -> Option<OfFlag> {
-    let values = Values::new(policy, *request);
-    let (flag, resolution) = values.flag(id)?;
-    let variant = resolution.variant.and_then(|variant| flag.variant(variant));
-    Some(OfFlag {
-        flag: flag.key.to_string(),
-        variant: variant.map(|it| it.name.to_string()),
-        value: variant.and_then(|it| RawValue::from_string(it.json.to_string()).ok()),
-        reason: match resolution.why {
-            Ok(reason) => reason.as_str(),
-            Err(error) => error.code(),
-        },
-        exported: policy.exported_flags.contains(&id),
-        targeting: conditions.targeting(id, &values).filter(|_| flag.enabled),
-    })
 }

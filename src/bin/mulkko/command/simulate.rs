@@ -6,7 +6,7 @@ mod shown;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use mulkko::cases::Asked;
 use mulkko::decide::Reason;
@@ -167,6 +167,9 @@ impl Simulate {
         let range_ms = (from_ms, from_ms.saturating_add(over_ms));
         let instants = instants(&run.policy, range_ms, asks_for_the_time(&whole));
         let counts = counted(&self.keys, &run, &samples, &instants)?;
+        if counts.keys == 0 {
+            bail!("there are no keys");
+        }
 
         let asked = samples.iter().flat_map(|sample| sample.rollouts.iter().map(|id| (*id, &sample.asked)));
         let mut asked: Vec<(RolloutId, &Asked)> = asked.collect();

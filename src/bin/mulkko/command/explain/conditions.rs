@@ -8,6 +8,7 @@ use mulkko::finding::{Findings, Path};
 use mulkko::flag::FlagId;
 use mulkko::json::Json;
 use mulkko::logic::{Compiler, Condition, Data, Library, Value, operation};
+use mulkko::ofrep::Context;
 use mulkko::policy::TargetingKey;
 use mulkko::wire::{Document, Rollout};
 use serde::Serialize;
@@ -121,9 +122,14 @@ impl Conditions {
     }
 
     /// What came of the targeting of a flag.
-    pub fn targeting(&self, flag: FlagId, values: &Values<'_>) -> Option<Told> {
+    pub fn targeting<'a>(
+        &self,
+        flag: FlagId,
+        values: &Values<'a>,
+        context: Option<&'a Context>,
+    ) -> Option<Told> {
         let (_, part) = self.flags.iter().find(|(id, _)| *id == flag)?;
-        Some(self.told(part, &values.seen_for(flag)?))
+        Some(self.told(part, &values.seen_for(flag, context)?))
     }
 
     fn rollout(&self, name: &str) -> Option<&OfRollout> {

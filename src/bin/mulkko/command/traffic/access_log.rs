@@ -33,7 +33,17 @@ fn field(text: &str) -> Result<(String, String), String> {
 }
 
 /// What is known of a request: `None`, where a line tells none.
-pub type Logged = Option<Asked>;
+pub type Logged = Option<FromClient>;
+
+/// A request, and the address of its client where that is known.
+#[derive(Debug)]
+pub struct FromClient {
+    pub asked: Asked,
+    pub client: Option<String>,
+}
+
+/// Stands for a header that would tell the client's address.
+pub const CLIENT: &str = ":client";
 
 impl AccessLog {
     /// Whether there is one.
@@ -76,10 +86,10 @@ fn header(field: &str, fields: &[(String, String)]) -> Option<String> {
     let name = field.to_ascii_lowercase().replace('_', "-");
     let header = match name.as_str() {
         "method" | ":method" => ":method",
-        "path" | ":path" | "x-envoy-origin-path" => ":path",
+        "path" | ":path" | "x-envoy-original-path" => ":path",
         "authority" | ":authority" | "host" => ":authority",
         "request-id" => "x-request-id",
-        "useragent" => "user-agent",
+        "downstream-remote-address" | "client-ip" => CLIENT,
         // Of the response, or of the connection.
         "time" | "start-time" | "protocol" | "duration" | "flags" | "code" | "cluster" => return None,
         other => other,
@@ -90,14 +100,16 @@ fn header(field: &str, fields: &[(String, String)]) -> Option<String> {
 /// The request with these headers; `None` without a path.
 fn asked(headers: impl Iterator<Item = (String, String)>) -> Logged {
     let mut asked = Asked { method: "GET".to_owned(), path: String::new(), headers: Vec::new() };
+    let mut client = None;
     for (name, value) in headers {
         match name.as_str() {
             ":method" => asked.method = value,
             ":path" => asked.path = value,
+            CLIENT => client = Some(value),
             // What the proxy itself set is not what the request said.
             name if name.starts_with("x-mulkko-") => {}
             _ => asked.headers.push((name, value)),
         }
     }
-    (!asked.path.is_empty()).then_some(asked)
+    (!asked.path.is_empty()).then_some(FromClient { asked, client })
 }

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use super::access_log::CLIENT;
+
 /// What Envoy writes where its configuration says no format.
 pub const DEFAULT: &str = concat!(
     r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% "#,
@@ -65,6 +67,9 @@ impl LogFormat {
 
 /// The header of `REQ(X?Y):Z`: the one that stays when Envoy rewrites a path is told as the path.
 fn header(command: &str) -> Option<String> {
+    if command.starts_with("DOWNSTREAM_REMOTE_ADDRESS") {
+        return Some(CLIENT.to_owned());
+    }
     let named = command.strip_prefix("REQ(")?;
     let (names, _) = named.split_once(')')?;
     let name = names.rsplit('?').next()?.to_ascii_lowercase();
@@ -95,6 +100,11 @@ mod tests {
             ("%REQ(A)%\t%REQ(B)%", "-\tb", Some(vec![("b", "b")])),
             ("%REQ(A)% x", "abc", None),
             ("<%REQ(A)%", "abc", None),
+            (
+                "%REQ(A)% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+                "- 10.1.2.3",
+                Some(vec![(CLIENT, "10.1.2.3")]),
+            ),
         ] {
             assert_eq!(LogFormat::parse(format).unwrap().headers(line), expected, "{format}");
         }
