@@ -13,7 +13,7 @@ use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum, stakes};
 use crate::guard::terms::{Guard, TESTS};
 
 /// How many words of eight bytes the evidence against one variant takes.
-const WORDS: usize = 3 + (TESTS + 1) * (BETS + 3) + TESTS * 2 + 4 * TESTS;
+const WORDS: usize = 4 + (TESTS + 1) * (BETS + 3) + TESTS * 2 + 4 * TESTS;
 /// The most records that are read: of all variants that a rollout may have.
 const MAX_CASES: usize = 100;
 /// Evidence, in nats, from which on a variant's share should not be raised: 10 to 1...
@@ -183,6 +183,8 @@ pub struct Case {
     terms: u64,
     /// For each comparison with the default, the evidence.
     tests: [Comparison; TESTS],
+    /// The highest evidence so far that it is slower.
+    slowest: f64,
     /// The evidence that there are more errors than are tolerated.
     floor: Evidence,
     /// What the variant had, for each comparison.
@@ -198,6 +200,7 @@ impl Case {
             test.take(keyed);
         }
         self.floor.take(&batch.floor);
+        self.slowest = self.latency(guard).map_or(self.slowest, |log_e| log_e.max(self.slowest));
         let mut totals = Batch { own: self.own, default: self.default, ..Batch::default() };
         totals.merge(&Batch { own: batch.own, default: batch.default, ..Batch::default() });
         (self.own, self.default) = (totals.own, totals.default);
@@ -249,14 +252,11 @@ impl Case {
     /// The probability that a variant that is no worse ever shows as much as this one has shown, in any of its comparisons.
     #[must_use]
     pub fn p(&self, guard: &Guard) -> f64 {
-        let [relative, slow @ ..] = &self.tests;
+        let [relative, ..] = &self.tests;
         let floor = self.floor.p();
         let errors =
             guard.errors.as_ref().map(|it| if it.is_relative { relative.p().max(floor) } else { floor });
-        // The highest mean is at least the highest of one by their number.
-        let quantiles = guard.latency.as_ref().map_or(0, |it| it.quantiles.len());
-        let slow =
-            slow.iter().take(quantiles).map(|it| it.p() * count(u64::try_from(quantiles).unwrap_or(1)));
+        let slow = guard.latency.as_ref().map(|_| (-self.slowest).exp());
         let comparisons = u64::from(guard.errors.is_some()) + u64::from(guard.latency.is_some());
         (errors.into_iter().chain(slow).fold(1.0, f64::min) * count(comparisons)).min(1.0)
     }
@@ -356,6 +356,7 @@ fn read_case(words: &[[u8; 8]; WORDS]) -> Option<(u64, Case)> {
         _ => return None,
     };
     let mut case = Case { state, terms: integer()?, ..Case::default() };
+    case.slowest = read_number(integer()?)?;
     for test in &mut case.tests {
         read_evidence(&mut test.evidence, &mut integer)?;
         (test.epoch_ms, test.epochs) = (integer()?.cast_signed(), integer()?);
@@ -368,14 +369,18 @@ fn read_case(words: &[[u8; 8]; WORDS]) -> Option<(u64, Case)> {
 }
 
 fn read_evidence(evidence: &mut Evidence, integer: &mut impl FnMut() -> Option<u64>) -> Option<()> {
-    // Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
-    let mut number = || integer().map(f64::from_bits).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY);
+    let mut number = || integer().and_then(read_number);
     for bet in &mut evidence.bets {
         *bet = number()?;
     }
     (evidence.log_e, evidence.highest) = (number()?, number()?);
     evidence.batches = integer()?;
     Some(())
+}
+
+/// Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
+fn read_number(bits: u64) -> Option<f64> {
+    Some(f64::from_bits(bits)).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY)
 }
 
 fn write_evidence(evidence: &Evidence, integer: &mut impl FnMut(u64)) {
@@ -393,6 +398,7 @@ fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
         State::Breached => 2,
     });
     integer(case.terms);
+    integer(case.slowest.to_bits());
     for test in &case.tests {
         write_evidence(&test.evidence, &mut integer);
         integer(test.epoch_ms.cast_unsigned());

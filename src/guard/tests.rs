@@ -494,6 +494,23 @@ fn a_slow_canary_is_rolled_back_by_a_guard_that_compares_nothing_else() {
 }
 
 #[test]
+fn who_is_rolled_back_is_as_unlikely_as_alpha_says() {
+    let (memory, policy) = (Shown::default(), policy(r#"{"warmup": "0s", "latency": {}}"#, "shop"));
+    let mut vm = Vm::new(&policy, &memory);
+    for key in 0..4_000 {
+        let is_slow = key > 2_000 && key % 4 == 0;
+        vm.slow_request(CANARY, 2 * key, if is_slow { 90_000 } else { 10_000 + u64::from(key % 100) });
+        vm.slow_request(STABLE, 2 * key + 1, 10_000 + u64::from(key % 100));
+        vm.tick();
+        if vm.is_rolled_back() {
+            break;
+        }
+    }
+    let p = memory.shown.borrow().get("guard_p_millionths").copied();
+    assert!(vm.is_rolled_back() && p.is_some_and(|millionths| (1..=1_000).contains(&millionths)), "{p:?}");
+}
+
+#[test]
 fn the_request_that_ends_the_warm_up_does_not_count() {
     let (memory, policy) = (Shown::default(), policy(r#"{"errors": {}}"#, "shop"));
     let mut vm = Vm::new(&policy, &memory);
