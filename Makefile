@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy guard-report lint size
+.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -23,7 +23,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-17s %s\n", $$1, $$2 }'
 
 deps: ## install what Debian or Ubuntu must add (rustup, Python 3.11 or later and make are there)
-	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv'
+	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv prometheus prometheus-alertmanager skopeo docker-registry'
 
 setup: $(READY) ## put Envoy, pytest, Node and OpenFeature's clients in place, and the wasm target into rustup's toolchain
 
@@ -41,6 +41,9 @@ build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
 
 command: ## build the command: target/release/mulkko
 	cargo build --release --bin mulkko
+
+image: build ## the plugin as an OCI image, in the layout target/image; prints its digest
+	$(PYTHON) envoy/image.py target/image --tag $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 plugins: $(READY) ## build the plugins that stand beside mulkko in tests and benchmarks
 	$(RELEASE) build --release $(addprefix --example ,noop calls squatter mortal) --target $(TARGET)
