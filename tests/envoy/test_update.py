@@ -37,7 +37,7 @@ def test_updates_under_load_fail_no_request_and_none_sees_a_mix(set_stage, updat
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_example_is_taken(set_stage, name):
-    stage = set_stage(policy={**load_policy(name), "revision": 7})
+    stage = set_stage(plugin={"clusters": ["*"]}, policy={**load_policy(name), "revision": 7})
     stage.wait_for_metric("policy_revision", 7, policy="shop")
     assert stage.metric("policy_refused") == 0
     assert stage.get("/checkout", user(1)).status == 200

@@ -6,6 +6,7 @@ mod diff;
 mod document;
 mod explain;
 mod findings;
+mod istio;
 mod man;
 mod moments;
 mod output;
@@ -51,6 +52,7 @@ enum Asked {
     Diff(diff::Diff),
     Test(test::Test),
     Schema(schema::Schema),
+    Istio(istio::Istio),
     Pass(pass::Pass),
     Completions(completions::Completions),
     Man(man::Man),
@@ -82,6 +84,7 @@ pub fn run() -> ExitCode {
         Asked::Diff(diff) => diff.run(&output),
         Asked::Test(test) => test.run(&output),
         Asked::Schema(schema) => schema.run(),
+        Asked::Istio(istio) => istio.run(&output),
         Asked::Pass(pass) => pass.run(&output),
         Asked::Completions(completions) => completions.run(),
         Asked::Man(man) => man.run(),
