@@ -10,6 +10,7 @@ mod metrics;
 mod ofrep;
 mod root;
 mod shared;
+mod shares;
 mod stream;
 
 use std::hash::{BuildHasher, Hasher, RandomState};

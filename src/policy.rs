@@ -247,6 +247,19 @@ impl Rollout {
         }
     }
 
+    /// What share of the keys the strategy intends for each variant at `now_ms` (unix milliseconds), in millionths. Of a
+    /// rolling update they are shares of the proxies. A rollout that is disabled gives its default to all.
+    #[must_use]
+    pub fn shares(&self, now_ms: i64) -> Vec<(&str, u64)> {
+        let split = if self.enabled { self.schedule.at(now_ms) } else { Split::Whole(self.default) };
+        let share = |i: usize| {
+            let buckets = u8::try_from(i).map_or(0, |i| split.width(VariantId(i)));
+            (u128::from(buckets) * 1_000_000 + (1 << 31)) >> 32
+        };
+        let named = self.variants.iter().enumerate();
+        named.map(|(i, variant)| (&*variant.name, u64::try_from(share(i)).unwrap_or(0))).collect()
+    }
+
     /// The variant of that name.
     #[must_use]
     pub fn variant_named(&self, name: &str) -> Option<VariantId> {
@@ -332,6 +345,7 @@ fn matches_glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moment::Instant;
 
     #[test]
     fn a_star_stands_for_any_text() {
@@ -351,5 +365,31 @@ mod tests {
             assert_eq!(Clusters::matching(vec![pattern.into()]).allow(text), expected, "{pattern} {text}");
         }
         assert!(Clusters::default().allow("anything"));
+    }
+
+    #[test]
+    fn shares_are_those_of_the_schedule() {
+        let of = |file: &str, now_ms| {
+            let document = std::fs::read(format!("policies/{file}.json")).unwrap();
+            let policy = Policy::parse(&document, &Clusters::default()).unwrap();
+            let told = policy.rollouts[0].shares(now_ms);
+            told.into_iter().map(|(name, share)| (name.to_owned(), share)).collect::<Vec<_>>()
+        };
+        let begins_ms = Instant::parse("2026-12-01T09:00:00Z").unwrap().unix_ms();
+        for (file, minutes, expected) in [
+            ("canary", -1, [("stable", 1_000_000), ("canary", 0)].as_slice()),
+            ("canary", 0, &[("stable", 990_000), ("canary", 10_000)]),
+            ("canary", 15, &[("stable", 950_000), ("canary", 50_000)]),
+            ("canary", 1_000, &[("stable", 0), ("canary", 1_000_000)]),
+            ("layers-and-holdout", 0, &[("small", 500_000), ("big", 500_000)]),
+        ] {
+            let expected: Vec<_> =
+                expected.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect();
+            assert_eq!(of(file, begins_ms + minutes * 60_000), expected, "{file} {minutes}");
+        }
+        let off = br#"{"apiVersion": "mulkko/v1", "revision": 1, "rollouts": [{"name": "a", "state": "DISABLED", "key": "request",
+            "variants": {"x": {}, "y": {}}, "default": "x", "strategy": {"canary": {"variant": "y", "percent": 30}}}]}"#;
+        let policy = Policy::parse(off, &Clusters::default()).unwrap();
+        assert_eq!(policy.rollouts[0].shares(0), [("x", 1_000_000), ("y", 0)]);
     }
 }

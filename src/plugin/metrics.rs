@@ -35,6 +35,12 @@ impl Metrics {
         self.id(MetricType::Counter, &labels, "requests")
     }
 
+    /// The id of the gauge of the share that a strategy intends for a variant.
+    pub fn intended_share(&self, rollout: &str, variant: &str) -> Option<u32> {
+        let labels = [label("rollout", rollout), label("variant", variant)].concat();
+        self.id(MetricType::Gauge, &labels, "intended_share_millionths")
+    }
+
     /// The id of the counter of what an exported flag resolved to; without a variant where it has no value.
     pub fn flag_evaluations(&self, flag: &str, variant: Option<&str>, reason: &str) -> Option<u32> {
         let variant = variant.map_or_else(String::new, |variant| label("variant", variant));

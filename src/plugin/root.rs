@@ -145,8 +145,9 @@ impl RootContext for Root {
         self.turn();
         self.fetch();
         let start_ns = host::now_ns().unwrap_or(0);
-        self.shared
-            .judge(now_ms(), || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS));
+        let is_time_up = || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS);
+        self.shared.judge(now_ms(), is_time_up);
+        self.shared.show_shares(now_ms(), is_time_up);
         self.is_late = self.shared.answer_late(self.id, now_ms());
         self.set_tick();
         self.shared.count_failures();
@@ -354,7 +355,7 @@ impl Root {
         } else if self.fetching.is_some() || self.shared.is_waiting() || self.shared.is_guarding() {
             TICK_MS
         } else {
-            0
+            self.shared.shares_period_ms().unwrap_or(0)
         });
     }
 }

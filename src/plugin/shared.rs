@@ -18,6 +18,7 @@ use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
 use crate::plugin::now_ms;
 use crate::plugin::ofrep::answer_late;
+use crate::plugin::shares::Shares;
 use crate::policy::{Clusters, Policy, RolloutId};
 use crate::schedule::VariantId;
 use crate::update::Retired;
@@ -37,6 +38,9 @@ pub struct Shared {
     guards: RefCell<Option<Guards>>,
     /// How many of the guarded rollouts have their series defined.
     defined: Cell<usize>,
+    shares: RefCell<Shares>,
+    /// How many policies have been in force.
+    generation: Cell<u64>,
     waiting: RefCell<Vec<WaitingStream>>,
     tick_ms: Cell<u32>,
 }
@@ -76,6 +80,8 @@ impl Shared {
             policy: RefCell::default(),
             guards: RefCell::default(),
             defined: Cell::new(0),
+            shares: RefCell::default(),
+            generation: Cell::new(0),
             waiting: RefCell::default(),
             tick_ms: Cell::new(0),
         }
@@ -156,6 +162,8 @@ impl Shared {
             }
         }
         self.defined.set(0);
+        self.generation.set(self.generation.get() + 1);
+        self.shares.borrow_mut().renew();
         self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
         self.with_guards(|guards, host| guards.find_verdicts(host));
     }
@@ -224,6 +232,19 @@ impl Shared {
         });
     }
 
+    /// Shows what shares strategies intend. Ends when `is_time_up`.
+    pub fn show_shares(&self, now_ms: i64, is_time_up: impl FnMut() -> bool) {
+        if let Some(in_force) = &*self.policy.borrow() {
+            let mut shares = self.shares.borrow_mut();
+            shares.show(&in_force.policy, self.generation.get(), &self.metrics, now_ms, is_time_up);
+        }
+    }
+
+    /// How soon they must be shown again, in milliseconds.
+    pub fn shares_period_ms(&self) -> Option<u32> {
+        self.shares.borrow().period_ms(TICK_MS)
+    }
+
     /// Counts the host calls that have failed since this was last done.
     pub fn count_failures(&self) {
         self.metrics.count("hostcall_failures", host::take_failures());
@@ -234,6 +255,10 @@ impl Shared {
         let Decision { rollout, variant, reason, .. } = *decision;
         in_force.count(Counted::Decision(rollout, variant, reason), || {
             let rollout = in_force.policy.rollout(rollout)?;
+            self.shares.borrow_mut().meet(&rollout.name);
+            if !(1..=TICK_MS).contains(&self.tick_ms.get()) {
+                self.set_tick(TICK_MS);
+            }
             self.metrics.requests(&rollout.name, &rollout.variant(variant)?.name, reason.as_str())
         });
     }
