@@ -220,7 +220,7 @@ class Stage:
             "nginx", nginx, "-p", self.folder, "-c", self.folder / "nginx.conf", "-e", "stderr",
             "-g", "daemon off; master_process off;",
         )  # fmt: skip
-        wait_until(lambda: _listens(self.config_port), "nginx")
+        wait_until(lambda: listens(self.config_port), "nginx")
 
     # The upstreams
 
@@ -424,6 +424,7 @@ def _read(file):
     return file.read_text(errors="replace") if file.exists() else ""
 
 
-def _listens(port):
+def listens(port):
+    """Whether somebody listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -101,8 +101,13 @@ fn done(status: u32) -> Result<(), Failed> {
     if status == OK {
         return Ok(());
     }
+    Err(failed(status))
+}
+
+/// Counts a failure.
+fn failed(status: u32) -> Failed {
     FAILURES.set(FAILURES.get().saturating_add(1));
-    Err(Failed(status))
+    Failed(status)
 }
 
 /// As [`done`], but "not found" is an answer.
@@ -350,7 +355,7 @@ pub fn clear_route_cache() -> Result<(), Failed> {
 /// Sends a GET without a body to `cluster`; the reply comes to the current root context.
 pub fn get(cluster: &str, headers: Vec<(&str, &str)>, timeout: Duration) -> Result<u32, Failed> {
     hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout)
-        .map_err(|status| Failed(status as u32))
+        .map_err(|status| failed(status as u32))
 }
 
 // The module's entry point. The SDK's macro writes the `unsafe` that calls the constructors.
