@@ -84,7 +84,7 @@ pub struct Ended {
     pub grpc_status: Option<u8>,
     /// How long the response headers took, in microseconds, where they came.
     pub headers_us: Option<u64>,
-    /// How long the whole request took, in microseconds.
+    /// How long it took until it ended, in microseconds, where no headers came.
     pub total_us: u64,
     /// Whether it asked for another protocol.
     pub is_upgrade: bool,

@@ -1,5 +1,7 @@
 //! How guards reach what the VMs of a process share, and how a stream tells them how its request ended.
 
+use proxy_wasm::types::MapType;
+
 use crate::guard::{Ended, Exposure, Nature, Process, Series};
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
@@ -39,19 +41,35 @@ pub struct Watched {
     pub exposures: Vec<Exposure>,
     nature: Nature,
     start_ns: u64,
+    /// The response's status, once its headers have come, and how long they took.
+    status: Option<u16>,
     headers_us: Option<u64>,
+    /// Whether the response has come to its end.
+    is_whole: bool,
 }
 
 impl Watched {
-    /// A request whose headers have just come.
-    pub fn new(exposures: Vec<Exposure>, nature: Nature) -> Watched {
-        let start_ns = host::now_ns().unwrap_or(0);
-        Watched { exposures, nature, start_ns, headers_us: None }
+    /// A request whose headers have come at this time, in unix nanoseconds.
+    pub fn new(exposures: Vec<Exposure>, nature: Nature, start_ns: u64) -> Watched {
+        Watched { exposures, nature, start_ns, status: None, headers_us: None, is_whole: false }
     }
 
     /// The response's headers have come.
     pub fn response(&mut self) {
         self.headers_us = Some(self.age_us());
+        let status = host::header(MapType::HttpResponseHeaders, ":status").ok().flatten();
+        self.status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok());
+    }
+
+    /// The response has come to its end.
+    pub fn whole(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// When its response came, in unix milliseconds, or when it came itself.
+    pub fn answered_ms(&self) -> i64 {
+        let after_ms = self.headers_us.unwrap_or(0) / 1_000;
+        i64::try_from(self.start_ns / 1_000_000 + after_ms).unwrap_or(0)
     }
 
     fn age_us(&self) -> u64 {
@@ -60,14 +78,16 @@ impl Watched {
 
     /// How it ended. Resets, time-outs and what fails in mid-body show only now.
     pub fn ended(&self) -> Ended {
-        let status = number(b"response\0code").and_then(|code| u16::try_from(code).ok());
+        // Asking the host is what a guard costs. A response that is whole and no error has no flag that says otherwise.
+        let is_fine = self.is_whole && matches!(self.status, Some(200..=399));
+        let status = || number(b"response\0code").and_then(|code| u16::try_from(code).ok());
         let grpc_status = if self.nature.is_grpc { number(b"response\0grpc_status") } else { None };
         Ended {
-            status: status.filter(|status| *status > 0),
-            flags: number(b"response\0flags").unwrap_or(0),
+            status: if is_fine { self.status } else { status().filter(|status| *status > 0) },
+            flags: if is_fine { 0 } else { number(b"response\0flags").unwrap_or(0) },
             grpc_status: grpc_status.and_then(|status| u8::try_from(status).ok()),
             headers_us: self.headers_us,
-            total_us: self.age_us(),
+            total_us: self.headers_us.unwrap_or_else(|| self.age_us()),
             is_upgrade: self.nature.is_upgrade,
         }
     }

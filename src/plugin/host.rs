@@ -33,6 +33,13 @@ unsafe extern "C" {
         size: *mut usize,
     ) -> u32;
     fn proxy_get_header_map_pairs(kind: MapType, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_header_map_value(
+        kind: MapType,
+        name: *const u8,
+        name_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(kind: MapType, name: *const u8, name_size: usize) -> u32;
     fn proxy_replace_header_map_value(
         kind: MapType,
@@ -255,6 +262,16 @@ pub fn headers(kind: MapType) -> Result<Pairs, Failed> {
     // SAFETY: the host writes one pointer and one size.
     done(unsafe { proxy_get_header_map_pairs(kind, &mut returned.data, &mut returned.size) })?;
     Ok(Pairs(returned.into_bytes()))
+}
+
+/// The first header of that name.
+pub fn header(kind: MapType, name: &str) -> Result<Option<Vec<u8>>, Failed> {
+    let mut returned = Returned::new();
+    // SAFETY: the pointer and the size are those of `name`, which the host only reads; it writes one pointer and one size.
+    let status = unsafe {
+        proxy_get_header_map_value(kind, name.as_ptr(), name.len(), &mut returned.data, &mut returned.size)
+    };
+    Ok(if found(status)? { Some(returned.into_bytes()) } else { None })
 }
 
 /// Removes all headers of that name.

@@ -106,7 +106,7 @@ fn answer(
         passes: &Passes::default(),
         trust: shared.configuration.trust,
         node: &shared.node,
-        proxy: &Host,
+        proxy: &Host::default(),
         rolled_back: None,
     };
     asked.answer(body, in_force.map(|it| &*it.policy), request)

@@ -42,6 +42,8 @@ pub struct Shared {
     /// How many policies have been in force.
     generation: Cell<u64>,
     waiting: RefCell<Vec<WaitingStream>>,
+    /// When guards were last judged, in unix milliseconds.
+    ticked_ms: Cell<i64>,
     tick_ms: Cell<u32>,
 }
 
@@ -83,6 +85,7 @@ impl Shared {
             shares: RefCell::default(),
             generation: Cell::new(0),
             waiting: RefCell::default(),
+            ticked_ms: Cell::new(0),
             tick_ms: Cell::new(0),
         }
     }
@@ -196,7 +199,8 @@ impl Shared {
 
     /// Counts a request that has ended for the guards that it concerns.
     pub fn count_ended(&self, watched: &Watched) {
-        let (ended, now_ms) = (watched.ended(), now_ms());
+        // As exact as the windows of guards need it, and without asking the host again.
+        let (ended, now_ms) = (watched.ended(), watched.answered_ms().max(self.ticked_ms.get()));
         self.with_guards(|guards, host| {
             for exposure in &watched.exposures {
                 guards.count(exposure, ended, now_ms, host);
@@ -206,6 +210,7 @@ impl Shared {
 
     /// Judges what was counted, and takes over what others have judged. Ends when `is_time_up`.
     pub fn judge(&self, now_ms: i64, mut is_time_up: impl FnMut() -> bool) {
+        self.ticked_ms.set(now_ms);
         self.with_guards(|guards, host| {
             tell(guards.tick(now_ms, host, &mut is_time_up), &self.configuration.name);
         });

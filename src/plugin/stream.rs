@@ -1,5 +1,6 @@
 //! A stream: one request and its response.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
@@ -71,13 +72,13 @@ impl Stream {
             Some(header) => pass::read(header, &shared.secrets.pass_keys, now_ms()),
             None => Passes::default(),
         };
-        let rolled_back = shared.rolled_back();
+        let (rolled_back, proxy) = (shared.rolled_back(), Host::default());
         let request = Request {
             headers: &headers,
             passes: &passes,
             trust: shared.configuration.trust,
             node: &shared.node,
-            proxy: &Host,
+            proxy: &proxy,
             rolled_back: rolled_back.as_deref(),
         };
         let in_force = shared.policy();
@@ -92,7 +93,7 @@ impl Stream {
         }
         let exposures = std::mem::take(&mut decisions.exposures);
         if !exposures.is_empty() {
-            self.watched = Some(Box::new(Watched::new(exposures, Nature::of(&headers))));
+            self.watched = Some(Box::new(Watched::new(exposures, Nature::of(&headers), proxy.now_ns())));
         }
         Ok(())
     }
@@ -123,6 +124,13 @@ impl Stream {
         }
         for (flag, resolution) in &decisions.flags {
             self.shared.count_flag(in_force, *flag, *resolution);
+        }
+    }
+
+    /// A part of the response has come, with its end or without.
+    fn response_goes_on(&mut self, is_end: bool) {
+        if let (true, Some(watched)) = (is_end, &mut self.watched) {
+            watched.whole();
         }
     }
 
@@ -171,10 +179,11 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         if let Some(watched) = &mut self.watched {
             watched.response();
         }
+        self.response_goes_on(end_of_stream);
         let response = std::mem::take(&mut self.response);
         for cookie in &response.cookies {
             let _ = host::add_header(MapType::HttpResponseHeaders, "set-cookie", cookie.as_bytes());
@@ -190,6 +199,16 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
+    fn on_http_response_body(&mut self, _: usize, end_of_stream: bool) -> Action {
+        self.response_goes_on(end_of_stream);
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        self.response_goes_on(true);
+        Action::Continue
+    }
+
     fn on_log(&mut self) {
         if let Some(watched) = self.watched.take() {
             self.shared.count_ended(&watched);
@@ -197,8 +216,18 @@ impl HttpContext for Stream {
     }
 }
 
-/// The host of the stream that is being served.
-pub struct Host;
+/// The host of the stream that is being served, during one callback.
+#[derive(Default)]
+pub struct Host {
+    now_ns: OnceCell<u64>,
+}
+
+impl Host {
+    /// The wall clock, in unix nanoseconds; read once.
+    pub fn now_ns(&self) -> u64 {
+        *self.now_ns.get_or_init(|| host::now_ns().unwrap_or(0))
+    }
+}
 
 impl Proxy for Host {
     fn property(&self, path: &[Box<str>]) -> Option<Vec<u8>> {
@@ -210,7 +239,7 @@ impl Proxy for Host {
     }
 
     fn now_ms(&self) -> i64 {
-        now_ms()
+        i64::try_from(self.now_ns() / 1_000_000).unwrap_or(0)
     }
 
     fn draw_id(&self) -> String {
