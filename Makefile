@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-envoy guard-report lint size
+.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -96,7 +96,7 @@ test-differential: $(READY) ## ten thousand flags and contexts, beside flagd's o
 	cargo build --release --example evaluate
 	$(PYTHON) tests/differential/compare.py --count 10000 --seed 1 -- target/release/examples/evaluate
 
-bench: bench-engine bench-envoy ## what a decision, a policy and a request cost
+bench: bench-engine bench-instructions bench-price bench-swap bench-envoy ## all that follow
 
 bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags beside other engines
 	cargo bench --bench engine
@@ -104,7 +104,20 @@ bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags besi
 		cargo bench --bench engine --target $(TARGET) --no-default-features
 	cargo bench --manifest-path tests/bench/flags/Cargo.toml
 
-bench-envoy: build plugins ## what a request costs in Envoy, and how fast a policy is in force
+# The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
+bench-instructions: ## deciding and flags, in instructions, under valgrind
+	cargo install --quiet --locked --root .venv/gungraun gungraun-runner --version 0.20.0
+	GUNGRAUN_RUNNER=$(CURDIR)/.venv/gungraun/bin/gungraun-runner \
+		cargo bench --manifest-path tests/bench/instructions/Cargo.toml
+
+bench-price: build plugins ## what mulkko adds to a request, beside other filters: tests/bench/price.md and price.svg
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/requirements.txt
+	$(PYTHON) tests/bench/price.py --out tests/bench
+
+bench-swap: build ## pauses, time and memory that a new policy takes: tests/bench/swap.md
+	$(PYTHON) tests/bench/swap.py --out tests/bench
+
+bench-envoy: build ## OFREP's answers, and how soon a canary is rolled back
 	$(PYTHON) tests/envoy/bench.py
 
 guard-report: ## what the guard makes of simulated canaries, beside other tools: tests/guard/report.md, in minutes
@@ -114,6 +127,7 @@ lint: $(READY) ## format, clippy and documentation, warnings as errors
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/bench/flags/Cargo.toml
 	cargo fmt --check --manifest-path tests/guard/Cargo.toml
+	cargo fmt --check --manifest-path tests/bench/instructions/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --target $(TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

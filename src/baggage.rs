@@ -56,9 +56,9 @@ pub enum Header {
 /// hold and however many they are; only the ends of the header are trimmed. A member that is there already is not
 /// added again. Members that go are gone even where the one in their place is dropped.
 #[must_use]
-pub fn rewrite(header: Option<&[u8]>, strip: Strip, additions: &[&str]) -> Rewritten {
+pub fn rewrite(header: Option<&[u8]>, strip: Strip, additions: &[impl AsRef<str>]) -> Rewritten {
     let inbound = header.unwrap_or_default();
-    let additions: Vec<Addition<'_>> = additions.iter().map(|text| Addition::new(text)).collect();
+    let additions: Vec<Addition<'_>> = additions.iter().map(|text| Addition::new(text.as_ref())).collect();
     let (missing, is_stripped) = compare(inbound, strip, &additions);
     let mut outbound = Outbound::default();
     if is_stripped || !missing.is_empty() {
@@ -293,7 +293,7 @@ mod tests {
     fn other_members_stay_however_many_they_are() {
         let others = ",=;".repeat(20_000);
         let header = format!("{others},mulkko.a=x");
-        let rewritten = rewrite(Some(header.as_bytes()), Strip::All, &[]);
+        let rewritten = rewrite(Some(header.as_bytes()), Strip::All, &[""; 0]);
         assert_eq!(rewritten, Rewritten { header: Header::Set(others.into_bytes()), dropped: 0 });
     }
 

@@ -386,7 +386,7 @@ impl<W: Watch> Deciding<'_, '_, W> {
     }
 
     fn passed(&self, rollout: &Rollout) -> Option<VariantId> {
-        let mut forced = self.values.passes().forced().filter(|forced| forced.rollout == rollout.name);
+        let mut forced = self.values.passes().forced().filter(|forced| *forced.rollout == *rollout.name);
         forced.find_map(|forced| rollout.variant_named(&forced.variant))
     }
 

@@ -90,17 +90,17 @@ impl<'a> Writing<'a> {
         policy: &'a Policy,
         decisions: &Decisions,
         states: &mut Vec<(&'a str, &'a str)>,
-        members: &mut Vec<&'a str>,
+        members: &mut Vec<String>,
     ) {
         states.reserve(2 * decisions.list.len());
         let mut of_variants: Vec<(&'a str, Cow<'a, [u8]>)> = Vec::new();
         for decision in &decisions.list {
             let Some(rollout) = policy.rollout(decision.rollout) else { continue };
             let Some(variant) = rollout.variant(decision.variant) else { continue };
-            states.push((&rollout.state, &variant.name));
-            states.push((&rollout.reason_state, decision.reason.as_str()));
-            members.push(&variant.member);
-            self.set.push((&rollout.header, Cow::Borrowed(variant.name.as_bytes())));
+            states.push((rollout.called.state(), &variant.name));
+            states.push((rollout.called.reason_state(), decision.reason.as_str()));
+            members.push(rollout.member(variant));
+            self.set.push((rollout.called.header(), Cow::Borrowed(variant.name.as_bytes())));
             if decision.applies {
                 variant_headers(variant, &mut of_variants);
             }
@@ -140,7 +140,7 @@ impl<'a> Writing<'a> {
     }
 
     /// `baggage` with a member for each decision; how many it had no room for.
-    fn baggage(&mut self, members: &[&str]) -> usize {
+    fn baggage(&mut self, members: &[String]) -> usize {
         let inbound = self.request.headers.value("baggage");
         let strip = match self.request.trust {
             Trust::Edge => Strip::All,

@@ -17,8 +17,10 @@ mod refusals;
 mod rollout;
 pub(crate) mod shape;
 mod strategy;
+mod texts;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::bucket::{Seed, Threshold};
 use crate::flag::{Flag, FlagId};
@@ -70,7 +72,7 @@ pub struct Policy {
     /// What is told about all flags: a JSON object, or empty.
     pub metadata: Box<str>,
     flags_by_key: NameMap<FlagId>,
-    by_name: NameMap<RolloutId>,
+    by_name: HashMap<Arc<str>, RolloutId, foldhash::fast::RandomState>,
     by_guard: HashMap<u64, RolloutId, foldhash::fast::RandomState>,
     index: Index,
 }
@@ -204,13 +206,9 @@ pub struct Holdout {
 #[derive(Debug)]
 pub struct Rollout {
     /// Its name.
-    pub name: Box<str>,
-    /// `x-mulkko-<name>`
-    pub header: Box<str>,
-    /// The filter state that holds the variant: `mulkko.<name>`, which Envoy keeps as `wasm.mulkko.<name>`.
-    pub state: Box<str>,
-    /// The filter state that holds the reason: `mulkko.<name>.reason`.
-    pub reason_state: Box<str>,
+    pub name: Arc<str>,
+    /// How others call it.
+    pub called: Called,
     /// Whether it is evaluated at all.
     pub enabled: bool,
     /// What `targetingKey` is, and what is hashed.
@@ -228,11 +226,52 @@ pub struct Rollout {
     /// How the split moves with time.
     pub schedule: Schedule,
     /// The slice of a layer outside which keys stay at the default.
-    pub slice: Option<Slice>,
+    pub slice: Option<Box<Slice>>,
     /// Whether holdouts concern it.
     pub held_out: bool,
     /// What takes the traffic back.
     pub guard: Option<Box<Guard>>,
+}
+
+/// What a rollout is called in headers and filter state: in one text, since a policy may have many rollouts.
+#[derive(Debug)]
+pub struct Called {
+    /// `x-mulkko-<name>`, and `mulkko.<name>.reason` behind it.
+    text: Box<str>,
+}
+
+impl Called {
+    const HEADER: &str = "x-mulkko-";
+    const STATE: &str = "mulkko.";
+    const REASON: &str = ".reason";
+
+    fn of(name: &str) -> Called {
+        Called { text: [Called::HEADER, name, Called::STATE, name, Called::REASON].concat().into() }
+    }
+
+    /// Where the first half ends.
+    fn middle(&self) -> usize {
+        let texts = Called::HEADER.len() + Called::STATE.len() + Called::REASON.len();
+        Called::HEADER.len() + self.text.len().saturating_sub(texts) / 2
+    }
+
+    /// The header that holds the variant: `x-mulkko-<name>`.
+    #[must_use]
+    pub fn header(&self) -> &str {
+        self.text.get(..self.middle()).unwrap_or_default()
+    }
+
+    /// The filter state that holds the variant: `mulkko.<name>`, which Envoy keeps as `wasm.mulkko.<name>`.
+    #[must_use]
+    pub fn state(&self) -> &str {
+        self.reason_state().strip_suffix(Called::REASON).unwrap_or_default()
+    }
+
+    /// The filter state that holds the reason: `mulkko.<name>.reason`.
+    #[must_use]
+    pub fn reason_state(&self) -> &str {
+        self.text.get(self.middle()..).unwrap_or_default()
+    }
 }
 
 impl Rollout {
@@ -258,6 +297,12 @@ impl Rollout {
         };
         let named = self.variants.iter().enumerate();
         named.map(|(i, variant)| (&*variant.name, u64::try_from(share(i)).unwrap_or(0))).collect()
+    }
+
+    /// The member of `baggage` that tells later hops of a variant: `mulkko.<rollout>=<variant>`.
+    #[must_use]
+    pub fn member(&self, variant: &Variant) -> String {
+        [self.called.state(), "=", &*variant.name].concat()
     }
 
     /// The variant of that name.
@@ -289,13 +334,11 @@ pub enum TargetingKey {
 #[derive(Debug)]
 pub struct Variant {
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The cluster that answers.
-    pub cluster: Option<Box<str>>,
+    pub cluster: Option<Arc<str>>,
     /// Request headers that are set; names in lower case.
-    pub headers: Box<[(Box<str>, Box<str>)]>,
-    /// The member of `baggage` that tells later hops: `mulkko.<rollout>=<variant>`.
-    pub member: Box<str>,
+    pub headers: Box<[(Arc<str>, Arc<str>)]>,
 }
 
 /// A part of a layer.
@@ -365,6 +408,16 @@ mod tests {
             assert_eq!(Clusters::matching(vec![pattern.into()]).allow(text), expected, "{pattern} {text}");
         }
         assert!(Clusters::default().allow("anything"));
+    }
+
+    #[test]
+    fn a_rollout_is_called_by_its_name() {
+        for name in ["a", "checkout-v2"] {
+            let called = Called::of(name);
+            assert_eq!(called.header(), format!("x-mulkko-{name}"));
+            assert_eq!(called.state(), format!("mulkko.{name}"));
+            assert_eq!(called.reason_state(), format!("mulkko.{name}.reason"));
+        }
     }
 
     #[test]

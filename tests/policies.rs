@@ -44,7 +44,11 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 fn parse(document: &[u8]) -> Result<Policy, String> {
-    let clusters = Clusters::matching(vec!["checkout-*".into(), "search-*".into()]);
+    let clusters = Clusters::matching(vec![
+        "checkout-*".into(),
+        "search-*".into(),
+        "*|checkout.shop.svc.cluster.local".into(),
+    ]);
     Policy::parse(document, &clusters).map_err(|found| found[0].to_string())
 }
 

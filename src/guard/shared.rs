@@ -145,9 +145,9 @@ impl Shared<'_> {
             self.give(Verdict::new(author, policy, rollout, variant));
         }
         Some((before != case.state).then(|| Change::State {
-            rollout: rollout.name.clone(),
+            rollout: (*rollout.name).into(),
             variant: variant.into(),
-            default: rollout.variant(rollout.default).map(|it| it.name.clone()).unwrap_or_default(),
+            default: rollout.variant(rollout.default).map(|it| (*it.name).into()).unwrap_or_default(),
             before,
             case: Box::new(case),
             guard: guard.clone(),

@@ -57,7 +57,7 @@ impl Verdict {
     /// That the variant is given up.
     pub fn new(author: Author, policy: &Policy, rollout: &Rollout, variant: &str) -> Verdict {
         Verdict {
-            rollout: rollout.name.clone(),
+            rollout: (*rollout.name).into(),
             seed: rollout.seed.0,
             variant: variant.into(),
             revision: policy.revision,

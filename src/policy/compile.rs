@@ -1,6 +1,7 @@
 //! Compiles the pieces of a document, one by one, into a policy.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
@@ -12,6 +13,7 @@ use crate::policy::plan::{Piecework, What};
 use crate::policy::rollout::{self, Surroundings};
 use crate::policy::shape::Piece;
 use crate::policy::strategy::percent_at;
+use crate::policy::texts::Texts;
 use crate::policy::{Attribute, Clusters, Holdout, KeyId, NameMap, Policy, RolloutId, flag, keys};
 use crate::wire;
 
@@ -37,6 +39,7 @@ pub(super) struct Work {
     metadata: flag::Metadata,
     exports: flag::Exports,
     fractional: wire::Fractional,
+    texts: Texts,
     cohort_names: NameMap<()>,
     evaluator_names: NameMap<()>,
     /// The slices of each layer: upper ends by lower ends.
@@ -158,7 +161,12 @@ impl Work {
     }
 
     fn known_key(&mut self, name: &str, place: &Path<'_>) -> Option<KeyId> {
-        let around = Surroundings { keys: &self.keys, layers: &self.layers, clusters: &self.clusters };
+        let around = Surroundings {
+            keys: &self.keys,
+            layers: &self.layers,
+            clusters: &self.clusters,
+            texts: &self.texts,
+        };
         around.key(name, place, &mut self.findings)
     }
 
@@ -232,11 +240,15 @@ impl Work {
         let Ok(id) = RolloutId::try_from(item) else { return };
         self.seed_is_free(&wire, place);
         self.logic();
-        let Work { policy, findings, clusters, keys, layers, logic: Some(logic), .. } = self else { return };
-        let around = Surroundings { keys, layers, clusters };
+        let Work { policy, findings, clusters, texts, keys, layers, logic: Some(logic), .. } = self else {
+            return;
+        };
+        let around = Surroundings { keys, layers, clusters, texts };
         let compiled = rollout::compile(&wire, &around, logic, place, findings);
         policy.index.insert(id, &wire.hostnames, &wire.matches, place, findings);
-        if policy.by_name.insert(wire.name.as_str().into(), id).is_some() {
+        let name =
+            compiled.as_ref().map_or_else(|| wire.name.as_str().into(), |rollout| Arc::clone(&rollout.name));
+        if policy.by_name.insert(name, id).is_some() {
             findings.report(&place.field("name"), Problem::Twice(wire.name.clone()));
         }
         if let Some(guard) = compiled.as_ref().and_then(|rollout| rollout.guard.as_ref()) {

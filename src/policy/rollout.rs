@@ -1,12 +1,15 @@
 //! Compiles one rollout.
 
+use std::sync::Arc;
+
 use crate::bucket::Seed;
 use crate::finding::{Findings, Path, Problem};
 use crate::logic::{Compiler, Condition};
 use crate::policy::guard::{self, Guarded};
 use crate::policy::names::{check_header_value, check_name, check_rollout_name, variant_header};
 use crate::policy::strategy::{self, Kind, Variants, percent_at};
-use crate::policy::{Clusters, KeyId, NameMap, Rollout, Slice, TargetingKey, Variant};
+use crate::policy::texts::Texts;
+use crate::policy::{Called, Clusters, KeyId, NameMap, Rollout, Slice, TargetingKey, Variant};
 use crate::schedule::VariantId;
 use crate::wire;
 
@@ -25,6 +28,8 @@ pub struct Surroundings<'a> {
     pub layers: &'a NameMap<KeyId>,
     /// Where variants may lead.
     pub clusters: &'a Clusters,
+    /// The texts that variants share.
+    pub texts: &'a Texts,
 }
 
 impl Surroundings<'_> {
@@ -50,7 +55,7 @@ pub fn compile(
     if rollout.shadow.is_some() {
         findings.report(&place.field("shadow"), Problem::NotSupportedYet);
     }
-    let variants = variants(rollout, around.clusters, &place.field("variants"), findings);
+    let variants = variants(rollout, around, &place.field("variants"), findings);
     let names: Vec<&str> = rollout.variants.0.iter().map(|(name, _)| &**name).collect();
     let mut by_name = Variants { names: &names, default: None };
     by_name.default = by_name.find(&rollout.default, &place.field("default"), findings);
@@ -82,9 +87,7 @@ pub fn compile(
         }
     };
     Some(Rollout {
-        header: format!("x-mulkko-{}", rollout.name).into(),
-        state: format!("mulkko.{}", rollout.name).into(),
-        reason_state: format!("mulkko.{}.reason", rollout.name).into(),
+        called: Called::of(&rollout.name),
         name: rollout.name.as_str().into(),
         enabled: rollout.state == wire::State::Enabled,
         key,
@@ -94,7 +97,7 @@ pub fn compile(
         default,
         seed,
         schedule,
-        slice,
+        slice: slice.map(Box::new),
         guard,
         held_out: matches!(kind, Kind::Canary | Kind::Ab) && rollout.holdout.unwrap_or(true),
     })
@@ -102,7 +105,7 @@ pub fn compile(
 
 fn variants(
     rollout: &wire::Rollout,
-    clusters: &Clusters,
+    around: &Surroundings<'_>,
     place: &Path<'_>,
     findings: &mut Findings,
 ) -> Box<[Variant]> {
@@ -115,17 +118,16 @@ fn variants(
     for (name, variant) in entries {
         let place = place.field(name);
         check_name(name, &place, findings);
-        if compiled.iter().any(|earlier| earlier.name == *name) {
+        if compiled.iter().any(|earlier| *earlier.name == **name) {
             findings.report(&place, Problem::Twice(name.to_string()));
         }
         if let Some(cluster) = &variant.cluster {
-            check_cluster(cluster, clusters, &place.field("cluster"), findings);
+            check_cluster(cluster, around.clusters, &place.field("cluster"), findings);
         }
         compiled.push(Variant {
-            name: name.clone(),
-            cluster: variant.cluster.as_deref().map(Box::from),
-            headers: headers(&variant.headers, &place.field("headers"), findings),
-            member: format!("mulkko.{}={name}", rollout.name).into(),
+            name: around.texts.share(name),
+            cluster: variant.cluster.as_deref().map(|cluster| around.texts.share(cluster)),
+            headers: headers(&variant.headers, around.texts, &place.field("headers"), findings),
         });
     }
     compiled.into()
@@ -142,22 +144,23 @@ fn check_cluster(cluster: &str, clusters: &Clusters, place: &Path<'_>, findings:
 
 fn headers(
     headers: &wire::Entries<String>,
+    texts: &Texts,
     place: &Path<'_>,
     findings: &mut Findings,
-) -> Box<[(Box<str>, Box<str>)]> {
+) -> Box<[(Arc<str>, Arc<str>)]> {
     if headers.0.len() > MAX_HEADERS {
         findings.report(place, Problem::over_limit("headers", MAX_HEADERS, headers.0.len()));
         return Box::default();
     }
-    let mut compiled: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(headers.0.len());
+    let mut compiled: Vec<(Arc<str>, Arc<str>)> = Vec::with_capacity(headers.0.len());
     for (name, value) in &headers.0 {
         let place = place.field(name);
         check_header_value(value, &place, findings);
         let Some(lower) = variant_header(name, &place, findings) else { continue };
-        if compiled.iter().any(|(earlier, _)| *earlier == lower) {
+        if compiled.iter().any(|(earlier, _)| **earlier == *lower) {
             findings.report(&place, Problem::Twice(name.to_string()));
         }
-        compiled.push((lower, value.as_str().into()));
+        compiled.push((texts.share(&lower), texts.share(value)));
     }
     compiled.into()
 }

@@ -2,15 +2,14 @@
 
 For policies of 500 kB and of 5 MB: how long requests of a steady load wait while policies are swapped, beside the same load
 without; after what time a policy is in force; and how much memory a VM takes for it. A round is some seconds of load without
-swaps, and as many with one every two seconds; the load is 1,000 requests a second, of twenty users at a steady pace, so that one
-who must wait does not keep others from asking.
+swaps, and as many with one every two seconds; the load is 1,000 requests a second, each due at its time whatever
+becomes of those before.
 
     python tests/bench/swap.py --rounds 5 --out tests/bench
 """
 
 import argparse
 import json
-import math
 import re
 import statistics
 import subprocess
@@ -28,16 +27,7 @@ from stage import Stage, wait_until  # noqa: E402
 
 SIZES = {"500 kB": 500_000, "5 MB": 5_000_000}
 SECONDS = 8
-# 20 connections, each with a request every 20 ms; what is late is told when wrk ends.
-PACED = """
-wrk.headers["Host"] = "shop.example.com"
-wrk.headers["x-user-id"] = "user-1"
-function delay() return 20 end
-function done(summary, latency)
-  print(string.format("p99.9=%d max=%d requests=%d errors=%d", latency:percentile(99.9), latency.max, summary.requests,
-    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout))
-end
-"""
+PER_SECOND = 1_000
 
 
 def answer_at_once(bootstrap):
@@ -47,15 +37,12 @@ def answer_at_once(bootstrap):
     bootstrap.connection_manager["access_log"] = []
 
 
-def latency_ms(stage, script):
+def latency_ms(stage):
     """The 99.9th percentile of a steady load's latency, in milliseconds, and the longest."""
-    output = subprocess.run(
-        ["wrk", "-t1", "-c20", f"-d{SECONDS}s", "-s", script, f"http://127.0.0.1:{stage.port}/checkout"],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    high, longest, requests, errors = (int(it) for it in re.search(r"p99.9=(\d+) max=(\d+) requests=(\d+) errors=(\d+)", output).groups())
-    assert errors == 0 and requests > 500 * SECONDS, output
-    return high / 1000, longest / 1000
+    command = [sys.executable, TOP / "tests/bench/paced.py", str(stage.port), str(PER_SECOND), str(SECONDS)]
+    took_ms = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert len(took_ms) >= 0.99 * PER_SECOND * SECONDS, len(took_ms)
+    return statistics.quantiles(took_ms, n=1000)[-1], max(took_ms)
 
 
 class Documents:
@@ -116,14 +103,12 @@ def pauses(size, rounds):
     with ConfigServer(documents.answer()) as config:
         with Stage(plugin={"source": source()}, config_port=config.port, edit=answer_at_once, workers=1) as stage:
             wait_for(stage, documents)
-            script = stage.folder / "paced.lua"
-            script.write_text(PACED)
-            latency_ms(stage, script)
+            latency_ms(stage)
             found, took_ms = [], []
             for _ in range(rounds):
-                steady = latency_ms(stage, script)
+                steady = latency_ms(stage)
                 with Swaps(config, documents):
-                    swapped = latency_ms(stage, script)
+                    swapped = latency_ms(stage)
                 found.append((steady, swapped))
             for _ in range(10):
                 seen = len(config.requests)

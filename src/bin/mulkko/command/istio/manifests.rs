@@ -193,7 +193,7 @@ impl<'a> Names<'a> {
                     format!("rollout {}: the cluster of `{}` is no subset", rollout.name, variant.name)
                 })?;
                 if has_route {
-                    routes.push(Route { rollout: &rollout.name, header: &rollout.header, subset });
+                    routes.push(Route { rollout: &rollout.name, header: rollout.called.header(), subset });
                 }
                 if !subsets.contains(&subset) {
                     subsets.push(subset);
