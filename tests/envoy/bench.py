@@ -3,27 +3,21 @@
 What a request costs, and a policy, `tests/bench` measures.
 """
 
-import contextlib
 import json
-import math
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "envoy"))
 
-from config_server import ConfigServer, policy_answer  # noqa: E402
-from documents import canary, guarded, large_canary, source, user  # noqa: E402
+from documents import canary, guarded, source, user  # noqa: E402
 from guards import roll_back_for_errors, roll_back_for_latency  # noqa: E402
-from stage import WASM, Stage, in_force, wait_until  # noqa: E402
+from stage import Stage, in_force, wait_until  # noqa: E402
 
 ROUNDS = 12
 SECONDS = 2
-OTHERS = {name: WASM.parent / "examples" / f"{name}.wasm" for name in ("noop", "calls")}
 
 
 def answer_at_once(bootstrap):
