@@ -8,7 +8,8 @@ use mulkko::guard::{Author, Ended, Exposure, Guards, Memory};
 use mulkko::policy::{Clusters, Policy};
 use mulkko::schedule::VariantId;
 
-use crate::{document, median};
+use crate::median;
+use crate::scenario::document;
 
 /// The policy with a guard on each of its rollouts.
 pub fn guarded(document: Vec<u8>) -> Vec<u8> {

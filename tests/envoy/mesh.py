@@ -4,13 +4,12 @@ configuration. Neither runs here, so what they do to these manifests is done her
 
 import json
 import subprocess
-import threading
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jsonpatch
 import yaml
+from local_server import LocalServer, send
 from stage import TOP, WASM
 
 ISTIO = TOP / "envoy/istio"
@@ -188,38 +187,20 @@ def to(upstream):
     return {"load_assignment": {"cluster_name": upstream, "endpoints": endpoints}}
 
 
-class Application:
+class Application(LocalServer):
     """A service that asks another through its sidecar, and hands on of its request what tracing asks for: `traceparent`
-    and `baggage`. Its `port` is where it listens.
+    and `baggage`.
     """
 
     def __init__(self, next_port, host):
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        def answer(handler):
+            headers = {name: handler.headers[name] for name in ("traceparent", "baggage") if name in handler.headers}
+            url = f"http://127.0.0.1:{next_port}{handler.path}"
+            request = urllib.request.Request(url, headers={**headers, "host": host})
+            try:
+                with urllib.request.urlopen(request, timeout=5) as response:
+                    send(handler, response.status, response.read())
+            except urllib.error.HTTPError as error:
+                send(handler, error.code, error.read())
 
-            def do_GET(self):
-                headers = {name: self.headers[name] for name in ("traceparent", "baggage") if name in self.headers}
-                request = urllib.request.Request(f"http://127.0.0.1:{next_port}{self.path}", headers={**headers, "host": host})
-                try:
-                    with urllib.request.urlopen(request, timeout=5) as response:
-                        status, body = response.status, response.read()
-                except urllib.error.HTTPError as error:
-                    status, body = error.code, error.read()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(answer)

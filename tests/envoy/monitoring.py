@@ -5,48 +5,31 @@ import gzip
 import json
 import shutil
 import subprocess
-import threading
 import urllib.parse
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
+from local_server import LocalServer, send
 from stage import TOP, free_port, listens, wait_until
 
 PROMETHEUS = TOP / "envoy/prometheus"
 
 
-class Receiver:
-    """An HTTP server that keeps what is posted to it: `bodies`, one after another."""
+class Receiver(LocalServer):
+    """Keeps what is posted to it: `bodies`, one after another."""
 
     def __init__(self):
         self.bodies = []
-        receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
-                is_packed = self.headers["content-encoding"] == "gzip"
-                receiver.bodies.append(gzip.decompress(body) if is_packed else body)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
+        def answer(handler):
+            body = handler.rfile.read(int(handler.headers["content-length"]))
+            is_packed = handler.headers["content-encoding"] == "gzip"
+            self.bodies.append(gzip.decompress(body) if is_packed else body)
+            send(handler, 200)
 
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(answer)
 
 
 @contextlib.contextmanager
