@@ -105,10 +105,12 @@ bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags besi
 	cargo bench --manifest-path tests/bench/flags/Cargo.toml
 
 # The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
-bench-instructions: ## deciding and flags, in instructions, under valgrind
+bench-instructions: $(READY) ## deciding and flags, in instructions: natively under valgrind, and in wasm
 	cargo install --quiet --locked --root .venv/gungraun gungraun-runner --version 0.20.0
 	GUNGRAUN_RUNNER=$(CURDIR)/.venv/gungraun/bin/gungraun-runner \
 		cargo bench --manifest-path tests/bench/instructions/Cargo.toml
+	cargo build --release --no-default-features --example counted --target $(TARGET)
+	cargo run --release --manifest-path tests/bench/instructions/Cargo.toml -- target/$(TARGET)/release/examples/counted.wasm
 
 bench-price: build plugins ## what mulkko adds to a request, beside other filters: tests/bench/price.md and price.svg
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/requirements.txt
