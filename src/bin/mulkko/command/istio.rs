@@ -26,7 +26,7 @@ use names::{Service, Source};
 #[command(after_help = "\
 Example:
   mulkko istio --policy policies/mesh.json --service checkout.shop.svc.cluster.local:8080 \\
-    --image oci://registry.example/mulkko:0.1.0 --digest 20598ea2…a778 \\
+    --image oci://registry.example/mulkko:0.1.0 --digest adf20561…9502 \\
     --source http://config.mulkko.svc.cluster.local:8080/policies/shop.json | kubectl apply -f -")]
 pub struct Istio {
     /// The policy
