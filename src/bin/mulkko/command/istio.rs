@@ -110,11 +110,11 @@ enum Proxy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 enum Kind {
-    /// Says everything; any Istio that has the image's schema
+    /// Says everything, to any Istio
     EnvoyFilter,
-    /// Istio 1.30 and later
+    /// From Istio 1.30 on
     TrafficExtension,
-    /// Before that
+    /// Before Istio 1.30
     WasmPlugin,
 }
 
