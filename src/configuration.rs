@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use crate::decide::Trust;
 use crate::finding::{Finding, Findings, Path, Problem};
+use crate::jws::VerifyKeys;
 use crate::moment::Duration;
 use crate::ofrep::Ofrep;
 use crate::policy::shape::Piece;
 use crate::policy::{Clusters, Policy, check_name};
+use crate::update::{Rules, Signed};
 use crate::wire;
 
 /// The longest that any of the durations may be, in milliseconds: a day.
@@ -29,8 +31,8 @@ pub struct Configuration {
     pub trust: Trust,
     /// Where policies may route to.
     pub clusters: Clusters,
-    /// Whether only signed policies are taken.
-    pub verify: bool,
+    /// Who may sign policies; with it, only signed ones are fetched.
+    pub verify: Option<Rc<VerifyKeys>>,
     /// The environment variables that hold the keys of passes.
     pub pass_keys: Vec<Box<str>>,
     /// How OFREP is answered, if it is.
@@ -63,7 +65,7 @@ impl Default for Configuration {
             policy: None,
             trust: Trust::Edge,
             clusters: Clusters::default(),
-            verify: false,
+            verify: None,
             pass_keys: Vec::new(),
             ofrep: None,
         }
@@ -71,6 +73,13 @@ impl Default for Configuration {
 }
 
 impl Configuration {
+    /// What fetched documents must be.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let signed = |keys| Signed { keys: Rc::clone(keys), name: self.name.clone() };
+        Rules { clusters: self.clusters.clone(), signed: self.verify.as_ref().map(signed) }
+    }
+
     /// Reads a plugin configuration; nothing at all reads as `{}`.
     ///
     /// # Errors
@@ -103,7 +112,10 @@ fn compile(wire: &wire::Plugin, findings: &mut Findings) -> Option<Configuration
     if let Some(clusters) = &wire.clusters {
         configuration.clusters = Clusters::matching(clusters.iter().map(|it| it.as_str().into()).collect());
     }
-    configuration.verify = wire.verify.is_some();
+    if let Some(keys) = &wire.verify {
+        let keys = VerifyKeys::compile(keys, &Path::Root.field("verify"), findings);
+        configuration.verify = Some(Rc::new(keys));
+    }
     configuration.pass_keys = wire.pass_keys.iter().map(|key| key.env.as_str().into()).collect();
     if let Some(source) = &wire.source {
         configuration.source = Some(self::source(source, &Path::Root.field("source"), findings)?);
@@ -249,6 +261,7 @@ mod tests {
             ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
+            (r#"{"verify": []}"#, "verify: expected at least one key, found nothing"),
             (r#"{"ofrep": {}}"#, "ofrep: missing member `prefix`"),
             (
                 r#"{"ofrep": {"prefix": "/ofrep/v1/"}}"#,

@@ -90,6 +90,7 @@ pub mod flag;
 pub mod guard;
 pub mod headers;
 pub mod json;
+pub mod jws;
 pub mod lease;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod lint;

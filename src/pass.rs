@@ -6,9 +6,9 @@ use std::str;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac_sha256::HMAC;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
 use crate::finding::Problem;
+use crate::jws;
 
 /// The most passes of a request that are read.
 const MOST_TOKENS: usize = 8;
@@ -148,37 +148,14 @@ fn verify<'a>(token: &'a [u8], keys: &PassKeys, now_ms: i64) -> Option<Pass<'a>>
         return None;
     }
     let (header, claims) = signed.split_once('.')?;
-    parse::<JoseHeader>(header).filter(JoseHeader::is_plain_hs256)?;
-    let claims = parse::<Claims>(claims).filter(|claims| claims.are_in_time(now_ms))?;
+    jws::object::<jws::Header>(header).filter(|header| &*header.alg == "HS256" && !header.crit)?;
+    let claims = jws::object::<Claims>(claims).filter(|claims| claims.are_in_time(now_ms))?;
     let forced = match (claims.rollout, claims.variant) {
         (Some(rollout), Some(variant)) => Some(Forced { rollout, variant }),
         (None, None) => None,
         _ => return None,
     };
     Some(Pass { token, forced, explain: claims.explain })
-}
-
-/// The object in a part of a token.
-fn parse<T: DeserializeOwned>(part: &str) -> Option<T> {
-    let json = Base64UrlUnpadded::decode_vec(part).ok()?;
-    let json = str::from_utf8(&json).ok()?;
-    // Read into a struct, an array would pass for an object.
-    json.trim_start().starts_with('{').then(|| serde_json::from_str(json).ok())?
-}
-
-/// What is read of a JWT's header.
-#[derive(Deserialize)]
-struct JoseHeader {
-    alg: Box<str>,
-    /// Whether `crit` stands there: it names what must be understood, and nothing is.
-    #[serde(default, deserialize_with = "is_there")]
-    crit: bool,
-}
-
-impl JoseHeader {
-    fn is_plain_hs256(&self) -> bool {
-        &*self.alg == "HS256" && !self.crit
-    }
 }
 
 /// What is read of a JWT's claims. A member that stands twice is refused, and so is `null`.
@@ -205,10 +182,6 @@ impl Claims {
 
 fn to_ms(seconds: f64) -> f64 {
     (seconds * 1_000.0).round()
-}
-
-fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::configuration::Source;
 use crate::finding::{Finding, Problem};
+use crate::jws::{Opening, VerifyKeys};
 use crate::policy::{Clusters, Loading, MAX_BYTES, Policy};
 
 pub use polling::{News, Polling};
@@ -31,16 +32,55 @@ pub struct Update {
     refused: Option<Box<str>>,
     /// That document itself, where it has no ETag to know it by.
     refused_document: Option<Vec<u8>>,
-    verify: bool,
+    rules: Rules,
+}
+
+/// What a document must be, besides a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Where it may route to.
+    pub clusters: Clusters,
+    /// How it must be signed, if it must.
+    pub signed: Option<Signed>,
+}
+
+/// How a document must be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// By one of these keys.
+    pub keys: Rc<VerifyKeys>,
+    /// For the plugin of this name: what was signed for another must not be replayed here.
+    pub name: Box<str>,
 }
 
 /// A document that is being loaded.
 #[derive(Debug)]
 struct Candidate {
-    loading: Loading,
+    stage: Stage,
     origin: Origin,
     etag: Option<Box<str>>,
 }
+
+/// How far loading has come.
+#[derive(Debug)]
+enum Stage {
+    /// The signature is being verified.
+    Opening(Opening),
+    /// The policy is being read; beside it the signed document that it stands in.
+    Loading(Box<Loading>, Option<Vec<u8>>),
+}
+
+impl Stage {
+    fn of(document: Vec<u8>, rules: &Rules) -> Stage {
+        match &rules.signed {
+            Some(signed) => Stage::Opening(Opening::new(document, Rc::clone(&signed.keys))),
+            None => Stage::Loading(Box::new(Loading::new(document, rules.clusters.clone())), None),
+        }
+    }
+}
+
+/// A document that was read as far as need be: what it says, or what is wrong with it.
+type Read = (Vec<u8>, Result<Policy, Vec<Finding>>);
 
 /// Where a document came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +117,14 @@ pub enum Outcome {
 impl Update {
     /// Starts with the inline policy, if there is one.
     #[must_use]
-    pub fn new(inline: Option<Rc<Policy>>, verify: bool) -> Update {
-        Update { policy: inline, verify, ..Update::default() }
+    pub fn new(inline: Option<Rc<Policy>>, rules: Rules) -> Update {
+        Update { policy: inline, rules, ..Update::default() }
+    }
+
+    /// What documents must be.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The policy in force.
@@ -138,19 +184,19 @@ impl Update {
     }
 
     /// Starts to load a document that was fetched: its ETag counts as read, whatever comes of it.
-    pub fn load_fetched(&mut self, document: Vec<u8>, etag: Option<Box<str>>, clusters: &Clusters) {
+    pub fn load_fetched(&mut self, document: Vec<u8>, etag: Option<Box<str>>) {
         self.etag.clone_from(&etag);
-        let loading = Loading::new(document, clusters.clone());
-        self.candidate = Some(Candidate { loading, origin: Origin::Fetched, etag });
+        let stage = Stage::of(document, &self.rules);
+        self.candidate = Some(Candidate { stage, origin: Origin::Fetched, etag });
     }
 
     /// Starts to load a document that another root context has published. Its ETag counts as read when it is taken: what
     /// this root context refuses it must fetch itself, to tell so.
-    pub fn load_published(&mut self, published: Published, clusters: &Clusters) {
+    pub fn load_published(&mut self, published: Published) {
         self.drop_candidate();
-        let loading = Loading::new(published.document, clusters.clone());
+        let stage = Stage::of(published.document, &self.rules);
         let origin = Origin::Published(published.stamp);
-        self.candidate = Some(Candidate { loading, origin, etag: published.etag });
+        self.candidate = Some(Candidate { stage, origin, etag: published.etag });
     }
 
     /// A document that was not read to its end was not read.
@@ -160,38 +206,54 @@ impl Update {
         }
     }
 
-    /// Loads one more piece; an outcome when it was the last.
+    /// Verifies or loads one more piece; an outcome when it was the last.
     pub fn step(&mut self) -> Option<Outcome> {
-        let candidate = self.candidate.as_mut()?;
-        // The policy is refused by its first finding: the rest need not be read.
-        if candidate.loading.step() && !candidate.loading.is_refused() {
-            return None;
+        let Candidate { stage, origin, etag } = self.candidate.take()?;
+        match advance(stage, &self.rules) {
+            Err(stage) => {
+                self.candidate = Some(Candidate { stage, origin, etag });
+                None
+            }
+            Ok((document, read)) => Some(self.settle(document, read, origin, etag)),
         }
-        let candidate = self.candidate.take()?;
-        Some(self.settle(candidate))
     }
 
-    fn settle(&mut self, candidate: Candidate) -> Outcome {
-        let Candidate { mut loading, origin, etag } = candidate;
-        let document = loading.take_document();
-        let floor = self.policy.as_ref().map_or(0, |policy| policy.revision);
-        let found = match loading.finish() {
-            Err(found) => found,
-            Ok(_) if self.verify => vec![place("verify", Problem::NotSupportedYet)],
-            Ok(policy) if policy.revision < floor => {
-                vec![place("revision", Problem::expected(format!("at least {floor}"), policy.revision))]
-            }
+    fn settle(
+        &mut self,
+        document: Vec<u8>,
+        read: Result<Policy, Vec<Finding>>,
+        origin: Origin,
+        etag: Option<Box<str>>,
+    ) -> Outcome {
+        match read.and_then(|policy| self.fitting(policy)) {
             Ok(policy) => {
                 let policy = Rc::new(policy);
                 let replaced = self.take(Rc::clone(&policy), etag);
-                return Outcome::Taken { policy, replaced, document, origin };
+                Outcome::Taken { policy, replaced, document, origin }
             }
-        };
-        if origin == Origin::Fetched {
-            self.refuse();
-            self.refused_document = self.etag.is_none().then_some(document);
+            Err(found) => {
+                if origin == Origin::Fetched {
+                    self.refuse();
+                    self.refused_document = self.etag.is_none().then_some(document);
+                }
+                Outcome::Refused { found, origin }
+            }
         }
-        Outcome::Refused { found, origin }
+    }
+
+    /// The policy, if it is one for this plugin, and not older than the one in force.
+    fn fitting(&self, policy: Policy) -> Result<Policy, Vec<Finding>> {
+        let floor = self.policy.as_ref().map_or(0, |policy| policy.revision);
+        let name = self.rules.signed.as_ref().map(|signed| &*signed.name);
+        if let Some(name) = name.filter(|name| policy.name.as_deref() != Some(name)) {
+            let found = policy.name.as_deref().unwrap_or_default();
+            return Err(vec![place("name", Problem::expected(name.to_owned(), found))]);
+        }
+        if policy.revision < floor {
+            let problem = Problem::expected(format!("at least {floor}"), policy.revision);
+            return Err(vec![place("revision", problem)]);
+        }
+        Ok(policy)
     }
 
     /// Takes a policy that is compiled already, in place of one that is being loaded; gives the one before.
@@ -216,6 +278,29 @@ impl Update {
     }
 }
 
+/// Takes one step with a document: how far it is then, or what was read.
+fn advance(stage: Stage, rules: &Rules) -> Result<Read, Stage> {
+    match stage {
+        Stage::Opening(mut opening) => match opening.step() {
+            Ok(true) => Err(Stage::Opening(opening)),
+            Ok(false) => {
+                let (document, policy) = opening.into_parts();
+                let loading = Loading::new(policy, rules.clusters.clone());
+                Err(Stage::Loading(Box::new(loading), Some(document)))
+            }
+            Err(finding) => Ok((opening.into_parts().0, Err(vec![finding]))),
+        },
+        Stage::Loading(mut loading, signed) => {
+            // The policy is refused by its first finding: the rest need not be read.
+            if loading.step() && !loading.is_refused() {
+                return Err(Stage::Loading(loading, signed));
+            }
+            let document = signed.unwrap_or_else(|| loading.take_document());
+            Ok((document, loading.finish()))
+        }
+    }
+}
+
 fn place(place: &str, problem: Problem) -> Finding {
     Finding { place: place.to_owned(), problem }
 }
@@ -226,3 +311,6 @@ pub fn etag_text(etag: &[u8]) -> Option<Box<str>> {
     let fits = (1..=MAX_ETAG_BYTES).contains(&etag.len()) && etag.iter().all(|b| matches!(b, b' '..=b'~'));
     str::from_utf8(etag).ok().filter(|_| fits).map(Box::from)
 }
+
+#[cfg(test)]
+mod tests;

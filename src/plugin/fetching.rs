@@ -140,7 +140,7 @@ impl SharedKeys {
             // None of them holds a NUL.
             hasher.write_u8(0);
         }
-        hasher.write_u8(u8::from(configuration.verify));
+        hasher.write_u8(u8::from(configuration.verify.is_some()));
         let source = hasher.finish();
         let place = format!("mulkko/1/{}/{source:016x}", configuration.name);
         SharedKeys {

@@ -110,7 +110,7 @@ impl RootContext for Root {
             Err(found) => (Configuration::default(), Some(found)),
         };
         let secrets = secrets(&configuration);
-        self.update = Update::new(configuration.policy.take(), configuration.verify);
+        self.update = Update::new(configuration.policy.take(), configuration.rules());
         self.fetching =
             configuration.source.clone().map(|source| Fetching::new(source, &configuration, &text));
         let author = self.fetching.as_ref().map_or_else(|| Author::inline(now_ms()), Fetching::author);
@@ -171,14 +171,14 @@ impl Root {
         }
         match self.compiled(published.stamp) {
             Some(policy) => self.take_compiled(policy, published.etag),
-            None => self.update.load_published(published, &self.shared.configuration.clusters),
+            None => self.update.load_published(published),
         }
     }
 
     /// The published policy, if another root context of this VM has compiled it.
     fn compiled(&self, stamp: Stamp) -> Option<Rc<Policy>> {
         let floor = self.update.policy().map_or(0, |policy| policy.revision);
-        compiled(stamp.id, &self.shared.configuration.clusters).filter(|policy| policy.revision >= floor)
+        compiled(stamp.id, self.update.rules()).filter(|policy| policy.revision >= floor)
     }
 
     fn take_compiled(&mut self, policy: Rc<Policy>, etag: Option<Box<str>>) {
@@ -216,7 +216,7 @@ impl Root {
                 self.shared.take(Rc::clone(&policy));
                 match origin {
                     Origin::Published(stamp) => {
-                        share_compiled(stamp.id, &self.shared.configuration.clusters, &policy);
+                        share_compiled(stamp.id, self.update.rules(), &policy);
                     }
                     Origin::Fetched => {
                         log::info!(
@@ -230,7 +230,7 @@ impl Root {
                         let fetching = self.fetching.as_mut();
                         let stamp = fetching.and_then(|it| it.publish(revision, etag, &document));
                         if let Some(stamp) = stamp {
-                            share_compiled(stamp.id, &self.shared.configuration.clusters, &policy);
+                            share_compiled(stamp.id, self.update.rules(), &policy);
                         }
                     }
                 }
@@ -334,7 +334,7 @@ impl Root {
         if etag.is_none() && self.is_no_news(&body) {
             return News::Unchanged;
         }
-        self.update.load_fetched(body, etag, &self.shared.configuration.clusters);
+        self.update.load_fetched(body, etag);
         News::Document { is_new }
     }
 

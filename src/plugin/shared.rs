@@ -19,9 +19,9 @@ use crate::plugin::metrics::Metrics;
 use crate::plugin::now_ms;
 use crate::plugin::ofrep::answer_late;
 use crate::plugin::shares::Shares;
-use crate::policy::{Clusters, Policy, RolloutId};
+use crate::policy::{Policy, RolloutId};
 use crate::schedule::VariantId;
-use crate::update::Retired;
+use crate::update::{Retired, Rules};
 
 /// What a root context shares with its streams.
 pub struct Shared {
@@ -320,23 +320,22 @@ impl InForce {
 
 thread_local! {
     /// The published policies that some root context of this VM has compiled, by the id of their stamp.
-    static COMPILED: RefCell<Vec<(u64, Clusters, Weak<Policy>)>> = const { RefCell::new(Vec::new()) };
+    static COMPILED: RefCell<Vec<(u64, Rules, Weak<Policy>)>> = const { RefCell::new(Vec::new()) };
     /// What the root contexts of this VM had in force before.
     static RETIRED: RefCell<Retired> = RefCell::new(Retired::default());
 }
 
 /// The published policy `id`, if another root context of this VM has compiled it under the same rules.
-pub fn compiled(id: u64, clusters: &Clusters) -> Option<Rc<Policy>> {
-    COMPILED.with_borrow(|compiled| {
-        compiled.iter().find(|(it, rules, _)| *it == id && rules == clusters)?.2.upgrade()
-    })
+pub fn compiled(id: u64, rules: &Rules) -> Option<Rc<Policy>> {
+    COMPILED
+        .with_borrow(|compiled| compiled.iter().find(|(it, its, _)| *it == id && its == rules)?.2.upgrade())
 }
 
 /// Lets other root contexts of this VM have the published policy `id`.
-pub fn share_compiled(id: u64, clusters: &Clusters, policy: &Rc<Policy>) {
+pub fn share_compiled(id: u64, rules: &Rules, policy: &Rc<Policy>) {
     COMPILED.with_borrow_mut(|compiled| {
         compiled.retain(|(_, _, policy)| policy.strong_count() > 0);
-        compiled.push((id, clusters.clone(), Rc::downgrade(policy)));
+        compiled.push((id, rules.clone(), Rc::downgrade(policy)));
     });
 }
 

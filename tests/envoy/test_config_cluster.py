@@ -167,7 +167,7 @@ def test_a_document_that_cannot_be_read_is_not_asked_for_again_and_again(set_sta
     assert stage.metric("policy_refused") == 1
 
 
-def test_with_verify_nothing_is_taken_yet(set_stage, serve):
+def test_with_verify_what_is_not_signed_is_refused(set_stage, serve):
     config = serve(canary(100))
     keys = [{"kid": "2026-11", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]
     stage = set_stage(config_port=config.port, plugin={"source": source(), "verify": keys})

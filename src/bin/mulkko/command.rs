@@ -7,6 +7,7 @@ mod document;
 mod explain;
 mod findings;
 mod istio;
+mod keygen;
 mod man;
 mod moments;
 mod output;
@@ -14,10 +15,13 @@ mod pass;
 mod request;
 mod schema;
 mod shares;
+mod sign;
+mod signing;
 mod simulate;
 mod tables;
 mod test;
 mod traffic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -54,6 +58,9 @@ enum Asked {
     Schema(schema::Schema),
     Istio(istio::Istio),
     Pass(pass::Pass),
+    Keygen(keygen::Keygen),
+    Sign(sign::Sign),
+    Verify(verify::Verify),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -86,6 +93,9 @@ pub fn run() -> ExitCode {
         Asked::Schema(schema) => schema.run(),
         Asked::Istio(istio) => istio.run(&output),
         Asked::Pass(pass) => pass.run(&output),
+        Asked::Keygen(keygen) => keygen.run(&output),
+        Asked::Sign(sign) => sign.run(&output),
+        Asked::Verify(verify) => verify.run(&output),
         Asked::Completions(completions) => completions.run(),
         Asked::Man(man) => man.run(),
     };

@@ -1,0 +1,102 @@
+use ed25519_dalek::SigningKey;
+
+use super::*;
+use crate::configuration::Configuration;
+use crate::jws::sign;
+
+const NAME: &str = "shop";
+
+#[test]
+fn a_policy_signed_for_this_plugin_is_taken() {
+    let mut update = update();
+    assert_eq!(fetch(&mut update, &signed(NAME, 5, "a", 1)), Ok(5));
+    // The keys are rotated: the next document is signed with the other one.
+    assert_eq!(fetch(&mut update, &signed(NAME, 6, "b", 2)), Ok(6));
+}
+
+#[test]
+fn what_is_taken_is_published_as_it_was_signed() {
+    let mut update = update();
+    let token = signed(NAME, 5, "a", 1);
+    update.load_fetched(token.clone(), None);
+    let Outcome::Taken { document, .. } = settled(&mut update) else { panic!("refused") };
+    assert_eq!(document, token);
+}
+
+#[test]
+fn what_was_not_signed_for_this_plugin_changes_nothing() {
+    for (document, refusal) in [
+        (policy(NAME, 9), "jws: expected a signed policy (compact JWS), found a document without signature"),
+        (signed("cart", 9, "a", 1), "name: expected shop, found cart"),
+        (sign(br#"{"revision": 9}"#, "a", &key(1)).into_bytes(), "name: expected shop, found nothing"),
+        (signed(NAME, 4, "a", 1), "revision: expected at least 5, found 4"),
+        (signed(NAME, 9, "c", 1), "jws.header.kid: unknown key `c`"),
+        (
+            signed(NAME, 9, "a", 2),
+            "jws.signature: expected a signature of this text by the key `a`, found another",
+        ),
+        (sign(b"[]", "a", &key(1)).into_bytes(), "document: expected an object at line 1 column 1"),
+    ] {
+        let mut update = update();
+        assert_eq!(fetch(&mut update, &signed(NAME, 5, "a", 1)), Ok(5));
+        assert_eq!(fetch(&mut update, &document), Err(refusal.to_owned()));
+        assert!(update.is_refused());
+        assert_eq!(update.policy().map(|policy| policy.revision), Some(5));
+        assert_eq!(fetch(&mut update, &signed(NAME, 6, "a", 1)), Ok(6));
+        assert!(!update.is_refused());
+    }
+}
+
+#[test]
+fn what_others_publish_is_verified_too() {
+    let mut update = update();
+    let stamp = Stamp { id: 1, revision: 9 };
+    for (document, taken) in [(policy(NAME, 9), false), (signed(NAME, 9, "a", 1), true)] {
+        update.load_published(Published { stamp, etag: None, document });
+        assert_eq!(matches!(settled(&mut update), Outcome::Taken { .. }), taken);
+    }
+}
+
+#[test]
+fn without_keys_names_are_free() {
+    let mut update = Update::new(None, Rules::default());
+    assert_eq!(fetch(&mut update, &policy("cart", 1)), Ok(1));
+}
+
+fn update() -> Update {
+    let public = |seed| {
+        use base64ct::{Base64UrlUnpadded, Encoding};
+        Base64UrlUnpadded::encode_string(key(seed).verifying_key().as_bytes())
+    };
+    let text = serde_json::json!({
+        "name": NAME,
+        "verify": [{ "kid": "a", "ed25519": public(1) }, { "kid": "b", "ed25519": public(2) }],
+    });
+    let configuration = Configuration::parse(text.to_string().as_bytes()).unwrap();
+    Update::new(None, configuration.rules())
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn policy(name: &str, revision: u64) -> Vec<u8> {
+    serde_json::json!({ "name": name, "revision": revision }).to_string().into_bytes()
+}
+
+fn signed(name: &str, revision: u64, kid: &str, seed: u8) -> Vec<u8> {
+    sign(&policy(name, revision), kid, &key(seed)).into_bytes()
+}
+
+/// Loads a document; its revision, or why it is refused.
+fn fetch(update: &mut Update, document: &[u8]) -> Result<u64, String> {
+    update.load_fetched(document.to_vec(), None);
+    match settled(update) {
+        Outcome::Taken { policy, .. } => Ok(policy.revision),
+        Outcome::Refused { found, .. } => Err(found[0].to_string()),
+    }
+}
+
+fn settled(update: &mut Update) -> Outcome {
+    std::iter::repeat_with(|| update.step()).find_map(|outcome| outcome).unwrap()
+}
