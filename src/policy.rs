@@ -374,7 +374,8 @@ impl Clusters {
 
 /// Whether `text` is `pattern` with some text for each `*`. The leftmost place for each part will do, so this is linear
 /// in the number of parts.
-fn matches_glob(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn matches_glob(pattern: &str, text: &str) -> bool {
     let Some((first, others)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut rest) = text.strip_prefix(first) else { return false };
     let (middle, last) = others.rsplit_once('*').unwrap_or(("", others));

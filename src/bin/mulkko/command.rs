@@ -14,12 +14,14 @@ mod output;
 mod pass;
 mod request;
 mod schema;
+mod serve;
 mod shares;
 mod sign;
 mod signing;
 mod simulate;
 mod tables;
 mod test;
+mod token;
 mod traffic;
 mod verify;
 
@@ -61,6 +63,8 @@ enum Asked {
     Keygen(keygen::Keygen),
     Sign(sign::Sign),
     Verify(verify::Verify),
+    Serve(serve::Serve),
+    Token(token::Token),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -96,6 +100,8 @@ pub fn run() -> ExitCode {
         Asked::Keygen(keygen) => keygen.run(&output),
         Asked::Sign(sign) => sign.run(&output),
         Asked::Verify(verify) => verify.run(&output),
+        Asked::Serve(serve) => serve.run(&output),
+        Asked::Token(token) => token.run(&output),
         Asked::Completions(completions) => completions.run(),
         Asked::Man(man) => man.run(),
     };

@@ -1,0 +1,187 @@
+//! `mulkko serve`: a config cluster.
+
+mod api;
+mod candidate;
+pub mod listen;
+mod metrics;
+mod policies;
+pub mod problem;
+mod proxies;
+mod store;
+pub mod tokens;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use axum_server::Handle;
+use clap::{Args, ValueEnum};
+use mulkko::moment;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+
+use super::Outcome;
+use super::moments::duration;
+use super::output::Output;
+use api::Server;
+use listen::{Connections, Tls};
+use policies::Policies;
+use proxies::Proxies;
+use store::Store;
+use tokens::Tokens;
+
+/// Keep versions of policies, serve them to proxies, and tell who runs what.
+///
+/// The server holds nothing but what the store holds: run as many as you like over one store. It checks what is pushed as
+/// the plugin does, stores it as it came, and signs nothing. Policies are read by whoever can connect; they are pushed
+/// with tokens. It ends on SIGTERM, when its requests have been answered.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mulkko serve --store ./config --tokens tokens.json
+  mulkko serve --store s3://bucket/mulkko --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
+
+Stores and their credentials: a folder; `s3://` with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT;
+`gs://` with GOOGLE_SERVICE_ACCOUNT; `az://` with AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY.")]
+pub struct Serve {
+    /// Where versions lie: a folder, or a URL
+    #[arg(long, value_name = "PLACE", default_value = "mulkko-store")]
+    store: String,
+
+    /// The address to listen at; port 0 is any
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+
+    /// The file of tokens that may push, which `mulkko token` makes entries for; without it nobody may
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+
+    #[command(flatten)]
+    tls: Tls,
+
+    /// How soon a push to another server over the same store is noticed
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = period, help_heading = "Pace")]
+    refresh: Duration,
+
+    /// How often other servers are told which proxies ask here
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = period, help_heading = "Pace")]
+    heartbeat: Duration,
+
+    /// How long a proxy is remembered that is not heard of
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = period, help_heading = "Pace")]
+    forget: Duration,
+
+    /// The longest that a request may wait for a new version
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = period, help_heading = "Limits")]
+    longest_wait: Duration,
+
+    /// How long the body of a push may take
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period, help_heading = "Limits")]
+    body_timeout: Duration,
+
+    /// How long requests may take to end on SIGTERM
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = period, help_heading = "Limits")]
+    grace: Duration,
+
+    /// The most connections at once
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000, help_heading = "Limits")]
+    connections: usize,
+
+    /// What to log: `debug` shows every request
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Log::Info)]
+    log: Log,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Log {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// A duration above 0.
+fn period(text: &str) -> Result<Duration, String> {
+    match duration(text).map(moment::Duration::as_ms)? {
+        0 => Err("expected above 0".to_owned()),
+        ms => Ok(Duration::from_millis(ms)),
+    }
+}
+
+impl Serve {
+    pub fn run(&self, output: &Output) -> Result<Outcome> {
+        self.start_log(output.is_json());
+        // The one that all of TLS here uses, towards clients and stores.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.serve())?;
+        // What still looks at the store need not be waited for.
+        runtime.shutdown_background();
+        Ok(Outcome::Good)
+    }
+
+    fn start_log(&self, json: bool) {
+        let level = match self.log {
+            Log::Error => Level::ERROR,
+            Log::Warn => Level::WARN,
+            Log::Info => Level::INFO,
+            Log::Debug => Level::DEBUG,
+        };
+        let log =
+            tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+        if json {
+            log.json().flatten_event(true).with_ansi(false).init();
+        } else {
+            log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        }
+    }
+
+    async fn serve(&self) -> Result<()> {
+        let store = Store::open(&self.store)?;
+        let tokens = Tokens::open(self.tokens.clone())?;
+        let tls = self.tls.config()?;
+        let listener = TcpListener::bind(self.listen).with_context(|| self.listen.to_string())?;
+        let address = listener.local_addr()?;
+
+        let mut id = [0; 8];
+        getrandom::fill(&mut id).map_err(|error| anyhow!("no randomness: {error}"))?;
+        let proxies = Proxies::new(format!("{:016x}", u64::from_le_bytes(id)), self.forget);
+        let policies = Policies::new(store, self.refresh);
+        let server = Arc::new(Server::new(policies, proxies, tokens, self.longest_wait, self.body_timeout));
+        let connections = Connections::new(self.connections, server.metrics.connections.clone());
+
+        let handle = Handle::new();
+        tokio::spawn(end_on_signal(handle.clone(), server.ending.clone(), self.grace)?);
+        let (at_work, heartbeat) = (Arc::clone(&server), self.heartbeat);
+        tokio::spawn(async move {
+            tokio::join!(
+                at_work.policies.keep_fresh(),
+                at_work.proxies.beat(at_work.policies.store(), heartbeat),
+            )
+        });
+
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tracing::info!(store = self.store, "listening at {scheme}://{address}");
+        listen::serve(listener, api::router(Arc::clone(&server)), tls, connections, handle).await?;
+        server.proxies.leave(server.policies.store()).await;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+/// Has the server end when it is asked to, by SIGTERM or Ctrl-C.
+fn end_on_signal(
+    handle: Handle<SocketAddr>,
+    ending: tokio_util::sync::CancellationToken,
+    grace: Duration,
+) -> Result<impl Future<Output = ()>> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! { _ = term.recv() => {} _ = interrupt.recv() => {} }
+        tracing::info!("ending");
+        ending.cancel();
+        handle.graceful_shutdown(Some(grace));
+    })
+}

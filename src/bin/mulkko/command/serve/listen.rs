@@ -1,0 +1,173 @@
+//! Connections: how many, how long they may take, and TLS.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum_server::Handle;
+use axum_server::accept::{Accept, DefaultAcceptor};
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use clap::Args;
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_http::add_extension::AddExtension;
+
+/// How long a client may take for its handshake, and for the headers of a request.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may stay open between requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// The most bytes of a request's headers.
+const MOST_HEADER_BYTES: u32 = 32 << 10;
+/// The most requests of an HTTP/2 connection at once.
+const MOST_STREAMS: u32 = 256;
+
+/// The certificates of the server, and of who may connect.
+#[derive(Args, Clone, Debug)]
+pub struct Tls {
+    /// The server's certificate chain, PEM; without it there is no TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+
+    /// Whose certificates clients must have, PEM: mutual TLS
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    client_ca: Option<PathBuf>,
+}
+
+impl Tls {
+    /// What the server shows and asks for; `None` without a certificate.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or key and certificate do not belong together.
+    pub fn config(&self) -> Result<Option<Arc<ServerConfig>>> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let builder = match &self.client_ca {
+            None => ServerConfig::builder().with_no_client_auth(),
+            Some(file) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(file)? {
+                    roots.add(certificate).with_context(|| file.display().to_string())?;
+                }
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+                ServerConfig::builder()
+                    .with_client_cert_verifier(verifier.with_context(|| file.display().to_string())?)
+            }
+        };
+        let private = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
+        let config = builder.with_single_cert(certificates(cert)?, private);
+        let mut config = config.with_context(|| cert.display().to_string())?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Some(Arc::new(config)))
+    }
+}
+
+/// The certificates of a file.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    read.with_context(|| file.display().to_string())
+}
+
+/// Serves until the handle says that it is enough.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<ServerConfig>>,
+    connections: Connections,
+    handle: Handle<SocketAddr>,
+) -> Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let mut server = axum_server::from_tcp(listener)?.handle(handle).first_request_timeout(HEADERS_TIMEOUT);
+    let refused = |from: Option<&SocketAddr>, error: &io::Error| {
+        let from = from.map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(from, "connection refused: {error}");
+    };
+    server = server.accept_error_handler(refused);
+    let builder = server.http_builder();
+    builder.http1().header_read_timeout(IDLE_TIMEOUT).max_buf_size(MOST_HEADER_BYTES as usize);
+    builder
+        .http2()
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(MOST_HEADER_BYTES)
+        .keep_alive_interval(IDLE_TIMEOUT / 3)
+        .keep_alive_timeout(HEADERS_TIMEOUT);
+    match tls {
+        None => server.acceptor(Limited { inner: DefaultAcceptor, connections }).serve(service).await?,
+        Some(config) => {
+            let config = RustlsConfig::from_config(config);
+            let inner = RustlsAcceptor::new(config).handshake_timeout(HEADERS_TIMEOUT);
+            server.acceptor(Limited { inner, connections }).serve(service).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many connections there may be, and how many there are.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    free: Arc<Semaphore>,
+    open: Gauge,
+}
+
+impl Connections {
+    /// At most so many, counted in a gauge.
+    pub fn new(most: usize, open: Gauge) -> Connections {
+        Connections { free: Arc::new(Semaphore::new(most)), open }
+    }
+}
+
+/// A connection that counts for as long as it is served.
+#[derive(Debug)]
+struct Open {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// Takes no more connections than there may be: what is beyond is closed at once.
+#[derive(Clone, Debug)]
+struct Limited<A> {
+    inner: A,
+    connections: Connections,
+}
+
+impl<A, I, S> Accept<I, S> for Limited<A>
+where
+    A: Accept<I, S>,
+    A::Future: Send + 'static,
+{
+    type Stream = A::Stream;
+    type Service = AddExtension<A::Service, Arc<Open>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let Ok(permit) = Arc::clone(&self.connections.free).try_acquire_owned() else {
+            return Box::pin(async { Err(io::Error::other("too many connections")) });
+        };
+        let open = self.connections.open.clone();
+        open.inc();
+        let open = Arc::new(Open { _permit: permit, open });
+        let accepted = self.inner.accept(stream, service);
+        Box::pin(async move {
+            let (stream, service) = accepted.await?;
+            Ok((stream, AddExtension::new(service, open)))
+        })
+    }
+}
