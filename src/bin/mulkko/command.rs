@@ -1,9 +1,11 @@
 //! What can be asked for, and who answers: each subcommand is a file of its name.
 
+mod arrival;
 mod check;
 mod completions;
 mod diff;
 mod document;
+mod edit;
 mod explain;
 mod findings;
 mod istio;
@@ -12,6 +14,9 @@ mod man;
 mod moments;
 mod output;
 mod pass;
+mod proxies;
+mod push;
+mod remote;
 mod request;
 mod schema;
 mod serve;
@@ -65,6 +70,12 @@ enum Asked {
     Verify(verify::Verify),
     Serve(serve::Serve),
     Token(token::Token),
+    Push(push::Push),
+    Proxies(proxies::Proxies),
+    Versions(proxies::Versions),
+    Rollback(edit::Rollback),
+    Pause(edit::Pause),
+    Promote(edit::Promote),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -102,6 +113,12 @@ pub fn run() -> ExitCode {
         Asked::Verify(verify) => verify.run(&output),
         Asked::Serve(serve) => serve.run(&output),
         Asked::Token(token) => token.run(&output),
+        Asked::Push(push) => push.run(&output),
+        Asked::Proxies(proxies) => proxies.run(&output),
+        Asked::Versions(versions) => versions.run(&output),
+        Asked::Rollback(rollback) => rollback.run(&output),
+        Asked::Pause(pause) => pause.run(&output),
+        Asked::Promote(promote) => promote.run(&output),
         Asked::Completions(completions) => completions.run(),
         Asked::Man(man) => man.run(),
     };

@@ -2,10 +2,10 @@
 
 mod api;
 mod candidate;
-pub mod listen;
+mod listen;
 mod metrics;
 mod policies;
-pub mod problem;
+mod problem;
 mod proxies;
 mod store;
 pub mod tokens;
@@ -26,9 +26,12 @@ use super::Outcome;
 use super::moments::duration;
 use super::output::Output;
 use api::Server;
+pub use api::answers::{Audit, ProxyItem, Spread, Standing, VersionItem, Versions};
 use listen::{Connections, Tls};
 use policies::Policies;
+pub use problem::Problem;
 use proxies::Proxies;
+pub use proxies::State;
 use store::Store;
 use tokens::Tokens;
 

@@ -1,6 +1,6 @@
 //! What can be asked of the server.
 
-mod answers;
+pub mod answers;
 mod asked;
 
 use std::sync::Arc;

@@ -59,12 +59,13 @@ impl Candidate {
         Err(refused(&self.policy, &[at("revision", &expected, &self.revision.to_string())]))
     }
 
-    /// What it changes in the policy before.
+    /// What it changes in the version before.
     pub fn change(&self, before: Option<&Bytes>) -> Change {
+        let Some((_, before)) = before.and_then(|document| opened(document).ok()) else {
+            return Change::default();
+        };
         let read = |text: &Bytes| serde_json::from_slice::<Value>(text).unwrap_or_default();
-        let before = before.and_then(|document| opened(document).ok());
-        let before = before.map_or(Value::Null, |(_, policy)| read(&policy));
-        let patch = json_patch::diff(&before, &read(&self.policy));
+        let patch = json_patch::diff(&read(&before), &read(&self.policy));
         let (places, patch) = (patch.0.len(), serde_json::to_value(patch).ok());
         // Room is left for the rest of the record.
         let fits = |patch: &Value| patch.to_string().len() <= MOST_RECORD_BYTES / 2;

@@ -51,13 +51,13 @@ pub struct Record {
     pub change: Change,
 }
 
-/// What a push changed in the policy.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
+/// What a push changed in the version before it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
     /// How many places it changed.
     pub places: usize,
-    /// The change as a JSON Patch (RFC 6902); absent where it is too long to keep.
+    /// The change as a JSON Patch (RFC 6902); absent where it is too long to keep, or there was no version before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<serde_json::Value>,
 }

@@ -105,7 +105,7 @@ pub struct Standing {
 }
 
 /// How far a version has come.
-#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 pub struct Spread {
     /// The revision of the newest version
     pub revision: u64,
