@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Outcome;
-use super::output::{FAINT, GOOD, Output, STRONG, WARNING, painted};
+use super::output::{Output, STRONG, painted};
 use super::remote::Remote;
 use super::serve::{Audit, Spread, Standing, State};
 use super::tables::{grouped, indented, table};
@@ -49,13 +49,13 @@ fn shown(standing: &Standing) -> String {
         let own = standing.proxies.iter().filter(|proxy| proxy.policy == *policy);
         for proxy in own {
             let state = match proxy.state {
-                State::Current => painted(GOOD, "current"),
-                State::Behind => painted(WARNING, "behind"),
-                State::Refused => painted(WARNING, "refused"),
+                State::Current => "current",
+                State::Behind => "behind",
+                State::Refused => "refused",
             };
             let age = format!("{:.1} s ago", Duration::from_millis(proxy.age_ms).as_secs_f64());
             let revision = proxy.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string());
-            rows.add_row([proxy.node.clone(), revision, state, age, proxy.rolled_back.join(", ")]);
+            rows.add_row([proxy.node.clone(), revision, state.to_owned(), age, proxy.rolled_back.join(", ")]);
         }
         text += &indented(&rows);
     }
@@ -86,7 +86,7 @@ impl Versions {
         output.tell(&audit, || {
             let mut rows = table(&["revision", "pushed", "by", "from", "signed by", "changes"]);
             for push in &audit.changes {
-                let signed = push.version.signed_by.clone().unwrap_or_else(|| painted(FAINT, "nobody"));
+                let signed = push.version.signed_by.clone().unwrap_or_else(|| "-".to_owned());
                 let (revision, places) = (push.version.revision.to_string(), push.change.places.to_string());
                 rows.add_row([
                     revision,

@@ -249,7 +249,9 @@ async fn pushed(
     };
     let record = served.record();
     let (version, revision) = (record.version, record.revision);
-    tracing::info!(policy = name, version, revision, by = author.by, from = author.from, "pushed");
+    if outcome == Outcome::stored {
+        tracing::info!(policy = name, version, revision, by = author.by, from = author.from, "pushed");
+    }
     let mut response = (status, Json(VersionItem::of(record))).into_response();
     answers::describe(response.headers_mut(), record);
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/policies/{name}/versions/{revision}")) {
