@@ -91,7 +91,7 @@ def test_slow_clients_are_closed_and_keep_nobody_from_being_served(serve, connec
                     loris.sendall(b"x-slow: 1\r\n")
             assert client.policy().status_code == 200
             time.sleep(0.5)
-            return int(client.get("/metrics").text.split("mulkko_serve_connections ")[1].split()[0])
+            return int(client.get("/metrics").text.split("\nmulkko_serve_connections ")[1].split()[0])
 
         assert open_lorises() >= 250
         wait_until(lambda: open_lorises() < 10, "their end", 20)
