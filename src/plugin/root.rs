@@ -27,6 +27,11 @@ const BUSY_TICK_MS: u32 = 5;
 /// How long one turn may last, in nanoseconds: streams wait meanwhile.
 const TURN_NS: u64 = 5_000_000;
 
+/// Tells Envoy, which keeps them to itself, to ask another endpoint of the cluster at once where one does not answer: a
+/// server may die while a long poll waits for it.
+const RETRIES: [(&str, &str); 2] =
+    [("x-envoy-retry-on", "connect-failure,refused-stream,reset"), ("x-envoy-max-retries", "2")];
+
 /// A root context. Until it is configured it acts as `{}`.
 pub struct Root {
     shared: Rc<Shared>,
@@ -271,6 +276,7 @@ impl Root {
         }
         let Source { cluster, authority, path, .. } = &fetching.source;
         let mut headers = vec![(":method", "GET"), (":path", &**path), (":authority", &**authority)];
+        headers.extend(RETRIES);
         headers.extend(asked.iter().map(|(name, value)| (*name, &**value)));
         let timeout = Duration::from_millis(fetching.polling.timeout_ms().unsigned_abs());
         match host::get(cluster, headers, timeout) {

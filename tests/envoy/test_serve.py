@@ -1,0 +1,214 @@
+"""The plugin in a real Envoy, and `mulkko serve` as its config cluster."""
+
+import copy
+import json
+import time
+
+import pytest
+import requests
+import trustme
+from config_server import policy_answer
+from documents import canary, large_canary, source, user
+from serve import TOKEN, Serve
+from stage import TOP, in_force, wait_until
+
+COMMAND = TOP / "target/debug/mulkko"
+PATH = "/v1/policies/shop"
+LONG_POLL = source(path=PATH, wait="30s", poll="200ms", timeout="2s")
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Serve(tmp_path / "store", COMMAND) as server:
+        yield server
+
+
+@pytest.fixture
+def keys(server):
+    """Two signing keys, for the environment; and what the plugin is told of them."""
+    made = [json.loads(server.run("keygen", "--kid", kid, "--format", "json").stdout) for kid in ("2026-11", "2026-12")]
+    environments = [{"MULKKO_SIGNING_KEY": json.dumps(key["private"])} for key in made]
+    return environments, [key["verify"] for key in made]
+
+
+def raw_push(server, document, etag="*"):
+    """Pushes bytes as they stand, without the command's own care; gives the status."""
+    headers = {"authorization": f"Bearer {TOKEN}", "if-match": etag}
+    return requests.put(server.url + PATH, data=document, headers=headers, timeout=10).status_code
+
+
+def proxies(server):
+    """The proxies that the server knows, by node."""
+    return {it["node"]: it for it in server.get("/v1/proxies")["proxies"]}
+
+
+def test_a_push_is_in_force_everywhere_when_push_says_so(set_stage, server):
+    server.push(canary(0))
+    stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    wait_until(lambda: proxies(server)["edge-1"]["state"] == "current", "the proxy")
+    for revision in range(2, 6):
+        done = server.push(canary(100, revision), "--wait")
+        assert "1 of 1 proxies have it" in done.stdout
+        stage.wait_for_all_workers(in_force(revision), headers=[user(1)], seconds=1)
+    assert stage.metric("fetches", outcome="failed") == 0
+
+
+def test_only_signed_policies_are_taken(set_stage, server, keys, tmp_path):
+    (first, second), verify = keys
+    server.push(canary(0), environment=first)
+    stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL, "verify": verify})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+
+    def refused(refusal):
+        stage.wait_for_metric("policy_refused", 1, seconds=5)
+        wait_until(lambda: refusal in stage.log(), "the refusal")
+        wait_until(lambda: proxies(server)["edge-1"]["state"] == "refused", "word of it")
+        assert stage.metric("policy_revision") == 1
+        assert stage.echo("/checkout", user(1)).header("x-mark") == "1"
+
+    # Unsigned; signed by a key that the plugin does not know; tampered with.
+    server.push(canary(100, 2))
+    refused("jws: expected a signed policy (compact JWS), found a document without signature")
+    stranger = json.loads(server.run("keygen", "--kid", "2026-11", "--format", "json").stdout)["private"]
+    server.push(canary(100, 3), environment={"MULKKO_SIGNING_KEY": json.dumps(stranger)})
+    refused("jws.signature: expected a signature of this text by the key `2026-11`, found another")
+    unknown = json.loads(server.run("keygen", "--kid", "other", "--format", "json").stdout)["private"]
+    server.push(canary(100, 4), environment={"MULKKO_SIGNING_KEY": json.dumps(unknown)})
+    refused("jws.header.kid: unknown key `other`")
+    (tmp_path / "policy.json").write_text(json.dumps(canary(100, 5)))
+    token = server.run("sign", tmp_path / "policy.json", environment=first).stdout.strip()
+    header, payload, signature = token.split(".")
+    (tmp_path / "policy.json").write_text(json.dumps(canary(100, 6)))
+    other_payload = server.run("sign", tmp_path / "policy.json", environment=first).stdout.split(".")[1]
+    assert raw_push(server, f"{header}.{other_payload}.{signature}") == 201
+    refused("found another")
+    assert stage.metric("policies", outcome="refused") == 4
+
+    # And what is signed, with either key, is taken.
+    server.push(canary(100, 7), environment=first)
+    stage.wait_for_all_workers(in_force(7), headers=[user(1)], seconds=5)
+    server.push(canary(100, 8), environment=second)
+    stage.wait_for_all_workers(in_force(8), headers=[user(1)], seconds=5)
+    stage.wait_for_metric("policy_refused", 0)
+
+
+def test_what_was_signed_once_cannot_be_replayed(set_stage, serve, server, keys, tmp_path):
+    """A config cluster in wrong hands has nothing but what was signed: older documents, and those of other plugins."""
+    (first, _), verify = keys
+
+    def signed(policy):
+        (tmp_path / "policy.json").write_text(json.dumps(policy))
+        return server.run("sign", tmp_path / "policy.json", environment=first).stdout.encode()
+
+    older, current = signed(canary(100, 4)), signed(canary(0, 5))
+    others = signed({**canary(100, 9), "name": "cart"})
+    config = serve(policy_answer(current))
+    stage = set_stage(config_port=config.port, plugin={"source": source(), "verify": verify})
+    stage.wait_for_all_workers(in_force(5), headers=[user(1)])
+    for document, refusal in [
+        (older, "revision: expected at least 5, found 4"),
+        (others, "name: expected shop, found cart"),
+    ]:
+        config.answer = policy_answer(document)
+        stage.wait_for_metric("policy_refused", 1)
+        wait_until(lambda refusal=refusal: refusal in stage.log(), "the refusal")
+        assert stage.echo("/checkout", user(1)).header("x-mark") == "5"
+        config.answer = policy_answer(current)
+        stage.wait_for_metric("policy_refused", 0)
+
+
+def test_a_large_signed_policy_is_taken_on_all_workers(set_stage, server, keys):
+    (first, _), verify = keys
+    server.push(large_canary(0, 1, size=3_000_000), environment=first)
+    stage = set_stage(config_port=server.port, workers=4, plugin={"source": LONG_POLL, "verify": verify})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)], seconds=20)
+    done = server.push(large_canary(100, 2, size=3_000_000), "--wait", environment=first)
+    assert "1 of 1 proxies have it" in done.stdout
+    stage.wait_for_all_workers(in_force(2), headers=[user(1)], seconds=20)
+
+
+def add_endpoint(port):
+    """The config cluster has another endpoint."""
+
+    def edit(bootstrap):
+        [config] = [it for it in bootstrap.document["static_resources"]["clusters"] if it["name"] == "config"]
+        [locality] = config["load_assignment"]["endpoints"]
+        other = copy.deepcopy(locality["lb_endpoints"][0])
+        other["endpoint"]["address"]["socket_address"]["port_value"] = port
+        # `Bootstrap.set_port` has set the first by then.
+        config["load_assignment"]["cluster_name"] = "both"
+        locality["lb_endpoints"].append(other)
+
+    return edit
+
+
+def test_another_server_is_asked_when_one_dies(set_stage, server, tmp_path):
+    with Serve(server.store, COMMAND, options=["--refresh", "100ms"]) as other:
+        server.push(canary(0))
+
+        def edit(bootstrap):
+            bootstrap.set_port("config", server.port)
+            add_endpoint(other.port)(bootstrap)
+
+        stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL}, edit=edit)
+        stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+        servers, revision = [server, other], 1
+        for dying in (server, other, server, other):
+            living = servers[1 - servers.index(dying)]
+            dying.kill()
+            revision += 1
+            living.push(canary(100, revision))
+            pushed = time.monotonic()
+            stage.wait_for_all_workers(in_force(revision), headers=[user(1)], seconds=5)
+            assert time.monotonic() - pushed < 3
+            dying.start()
+        # A server that died while it was asked is no failed fetch: the other has answered.
+        assert stage.metric("fetches", outcome="failed") == 0
+
+
+def test_the_plugin_fetches_over_mutual_tls(set_stage, tmp_path):
+    authority = trustme.CA()
+    names = {"server": "config.internal", "proxy": "edge-1.example.com"}
+    for name, host in names.items():
+        authority.issue_cert(host, "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / f"{name}.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    pem, ca = (lambda name: str(tmp_path / f"{name}.pem")), str(tmp_path / "ca.pem")
+
+    def edit(bootstrap):
+        [config] = [it for it in bootstrap.document["static_resources"]["clusters"] if it["name"] == "config"]
+        config["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": "config.internal",
+                "common_tls_context": {
+                    "alpn_protocols": ["h2", "http/1.1"],
+                    "tls_certificates": [
+                        {"certificate_chain": {"filename": pem("proxy")}, "private_key": {"filename": pem("proxy")}}
+                    ],
+                    "validation_context": {
+                        "trusted_ca": {"filename": ca},
+                        "match_typed_subject_alt_names": [
+                            {"san_type": "DNS", "matcher": {"exact": "config.internal"}}
+                        ],
+                    },
+                },
+            },
+        }
+        options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        config["typed_extension_protocol_options"] = {
+            options: {
+                "@type": f"type.googleapis.com/{options}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        }
+
+    tls = ["--tls-cert", pem("server"), "--tls-key", pem("server"), "--client-ca", ca]
+    with Serve(tmp_path / "store", COMMAND, options=tls) as server:
+        mine = ["--ca", ca, "--client-cert", pem("proxy")]
+        server.push(canary(0), *mine)
+        stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL}, edit=edit)
+        stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+        server.push(canary(100, 2), *mine)
+        stage.wait_for_all_workers(in_force(2), headers=[user(1)], seconds=3)
