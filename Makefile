@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy guard-report lint size
+.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-serve test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy bench-serve bench-push guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -60,7 +60,7 @@ demo: build command ## a tour of a minute: a real Envoy, two versions of a servi
 run: build ## the demo's set-up, kept running, with requests to try
 	$(PYTHON) envoy/demo.py --keep
 
-test: test-native test-wasm test-envoy smoke-oldest ## all tests but the long ones
+test: test-native test-wasm test-serve test-envoy smoke-oldest ## all tests but the long ones
 
 test-native: ## the engine's tests on this machine
 	@test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
@@ -70,6 +70,10 @@ test-native: ## the engine's tests on this machine
 test-wasm: $(READY) ## the same tests as wasm, under Node
 	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
 		cargo test --target $(TARGET) --no-default-features --lib --tests
+
+test-serve: $(READY) ## `mulkko serve`, over a folder and over the API of S3
+	cargo build --bin mulkko
+	$(PYTEST) tests/serve
 
 test-envoy: build plugins ## the plugin in a real Envoy
 	cargo build --bin mulkko --example evaluate
@@ -96,7 +100,7 @@ test-differential: $(READY) ## ten thousand flags and contexts, beside flagd's o
 	cargo build --release --example evaluate
 	$(PYTHON) tests/differential/compare.py --count 10000 --seed 1 -- target/release/examples/evaluate
 
-bench: bench-engine bench-instructions bench-price bench-swap bench-envoy ## all that follow
+bench: bench-engine bench-instructions bench-price bench-swap bench-envoy bench-serve bench-push ## all that follow
 
 bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags beside other engines
 	cargo bench --bench engine
@@ -121,6 +125,12 @@ bench-swap: build ## pauses, time and memory that a new policy takes: tests/benc
 
 bench-envoy: build ## OFREP's answers, and how soon a canary is rolled back
 	$(PYTHON) tests/envoy/bench.py
+
+bench-serve: command ## how soon a push comes to 2,000 waiting clients of `mulkko serve`, and its memory
+	cargo run --release --example waiting -- target/release/mulkko target/waiting
+
+bench-push: build command ## how soon a push is in force on all workers of an Envoy
+	$(PYTHON) tests/bench/push.py
 
 guard-report: ## what the guard makes of simulated canaries, beside other tools: tests/guard/report.md, in minutes
 	cargo run --release --manifest-path tests/guard/Cargo.toml

@@ -8,14 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from client import Load, get_all
 from passes import make_pass
+from serve import TOKEN, Serve
 from stage import COMMAND, PASS_KEY, Stage, in_force, instant, load_policy, marked, wait_until
 
 USERS = 10_000
-POLL = "1s"
+# How long the proxy's question waits for news at the config cluster.
+WAIT = "5s"
 BAR = 40
 
 ON_TTY = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -54,6 +58,23 @@ def table(expected, found):
         bar = "█" * round(share / 100 * BAR)
         say(f"{variant:<12}{percent:>6.2f} %{share:>8.2f} %  {styled('36', bar)}")
     say()
+
+
+def console(stage, *arguments):
+    """Shows a command of the platform team's, and what it prints."""
+    say(bold(f"$ mulkko {' '.join(arguments)}"))
+    for line in stage.server.run(*arguments, cwd=stage.folder).stdout.splitlines():
+        say(line)
+
+
+def push(stage, policy, revision, shown=False):
+    """Signs a policy, pushes it, and waits until the proxy has it."""
+    policy = marked(policy, revision)
+    (stage.folder / "shop.json").write_text(json.dumps(policy))
+    if shown:
+        console(stage, "push", "shop.json", "--wait")
+    else:
+        stage.server.push(policy, "--wait")
 
 
 def user(number):
@@ -111,22 +132,20 @@ def the_same_user(stage, found):
 
 
 def a_new_policy(stage):
-    """A push to the config cluster, and how long it takes."""
+    """A push, and how it arrives."""
     title(3, "A new policy: a canary goes from 5 % to 25 %")
-    stage.push(marked(canary(5), 2))
+    push(stage, canary(5), 2)
     stage.wait_for_all_workers(in_force(2), headers=[user(0)], seconds=5)
     before = variants(stage, "/checkout", "checkout-v2")
     foretold = who_would_move(stage, canary(5), canary(25))
-    stage.push(marked(canary(25), 3))
-    pushed = time.time()
-    took = stage.wait_for_all_workers(in_force(3), headers=[user(0)], seconds=5) - pushed
+    push(stage, canary(25), 3, shown=True)
+    stage.wait_for_all_workers(in_force(3), headers=[user(0)], seconds=5)
+    say()
     after = variants(stage, "/checkout", "checkout-v2")
     table({"canary": 25, "stable": 75}, after)
     had = before.count("canary")
     kept = sum(then == now == "canary" for then, now in zip(before, after))
-    say(
-        f"In force on all workers {good(f'{took:.2f} s')} after the push (the proxy asks every {POLL}), without a restart."
-    )
+    say("Signed on the way: the proxy takes nothing else. It was waiting for news, and took it without a restart.")
     say(f"{had} users had the canary at 5 %; {good(str(kept))} of them have it at 25 %: a growing canary loses nobody.")
     moved = sum(then != now for then, now in zip(before, after))
     say(f"{moved} users have moved, {good('as foretold') if moved == foretold else styled('31', f'but {foretold} were foretold')}.")
@@ -153,7 +172,7 @@ def who_would_move(stage, old, new):
 def a_dark_launch(stage):
     """In production, and nobody sees it without a pass."""
     title(4, "A dark launch: in production, for those who hold a pass")
-    stage.push(marked(load_policy("dark-launch"), 4))
+    push(stage, load_policy("dark-launch"), 4)
     stage.wait_for_all_workers(in_force(4), seconds=5)
     named = {"rollout": "checkout-next", "variant": "next"}
     for who, token in {
@@ -174,7 +193,7 @@ def a_blue_green_switch(stage):
     flip = time.time() + 4
     policy["rollouts"][0]["strategy"]["blueGreen"]["at"] = instant(flip - time.time())
     with Load(stage.port, lambda: ("/checkout", [])) as load:
-        stage.push(marked(policy, 5))
+        push(stage, policy, 5)
         stage.wait_for_all_workers(in_force(5), seconds=3)
         wait_until(lambda: time.time() > flip + 1, "a second of the new version", 10)
     answers = [answer for answer in load.responses if answer.sent > flip - 2]
@@ -200,7 +219,7 @@ def with_flags(policy):
 def feature_flags(stage):
     """One flag, as the upstream and as an OpenFeature SDK get it."""
     title(6, "Feature flags: a header for the service behind, OFREP for who asks")
-    stage.push(marked(with_flags(canary(25)), 6))
+    push(stage, with_flags(canary(25)), 6)
     stage.wait_for_all_workers(in_force(6), headers=[user(0)], seconds=5)
     answers = get_all(stage.port, [("/checkout", [user(number), ("x-echo", "1")]) for number in range(USERS)])
     headers = [answer.echo.header("x-mulkko-flags") for answer in answers]
@@ -221,7 +240,7 @@ def a_rollback(stage):
     title(7, "Rollback: the canary begins to fail, and nobody is awake")
     policy = canary(5)
     policy["rollouts"][0]["guard"] = {"warmup": "0s"}
-    stage.push(marked(policy, 7))
+    push(stage, policy, 7)
     stage.wait_for_all_workers(in_force(7), headers=[user(0)], seconds=5)
     numbers = itertools.count()
     with stage.load(lambda: ("/checkout", [user(next(numbers))]), per_second=400) as load:
@@ -239,6 +258,10 @@ def a_rollback(stage):
     say(f"Rolled back after {took}; since then all get {', '.join(since)}.")
     say(next(line for line in stage.log().splitlines() if "is rolled back" in line).split("wasm log mulkko: ")[-1])
     stage.behave("checkout-v2")
+    rolled_back = lambda: stage.server.get("/v1/proxies")["proxies"][0]["rolledBack"]  # noqa: E731
+    wait_until(rolled_back, "word of it at the config cluster", 10)
+    say()
+    console(stage, "proxies", "shop")
 
 
 def what_was_counted(stage):
@@ -253,8 +276,27 @@ def what_was_counted(stage):
 def tour():
     """The whole tour."""
     started = time.monotonic()
-    print(f"{bold('mulkko')}: a real Envoy with two workers, nginx as the config cluster, checkout-v1 and checkout-v2.")
-    with Stage(policy=marked(experiment(), 1), edit=ask_often) as stage:
+    print(f"{bold('mulkko')}: a real Envoy with two workers, `mulkko serve` as its config cluster, checkout-v1 and checkout-v2.")
+    with tempfile.TemporaryDirectory() as folder, config_cluster(folder) as (server, plugin):
+        give_tour(server, plugin)
+    print(f"\nThat was {time.monotonic() - started:.0f} s. `make run` keeps this set-up running for you to try.")
+
+
+@contextlib.contextmanager
+def config_cluster(folder):
+    """`mulkko serve` over a folder, a key that signs all that is pushed there, and what the plugin is told of both."""
+    with Serve(Path(folder) / "store", COMMAND) as server:
+        key = json.loads(server.run("keygen", "--kid", "demo", "--format", "json").stdout)
+        server.environment["MULKKO_SIGNING_KEY"] = json.dumps(key["private"])
+        source = {"cluster": "config", "path": "/v1/policies/shop", "wait": WAIT}
+        yield server, {"source": source, "verify": [key["verify"]]}
+
+
+def give_tour(server, plugin):
+    """All chapters."""
+    server.push(marked(experiment(), 1))
+    with Stage(config_port=server.port, plugin=plugin) as stage:
+        stage.server = server
         stage.wait_for_all_workers(in_force(1), path="/product/7", headers=[user(0)], seconds=5)
         found = who_gets_what(stage)
         the_same_user(stage, found)
@@ -264,7 +306,6 @@ def tour():
         feature_flags(stage)
         a_rollback(stage)
         what_was_counted(stage)
-    print(f"\nThat was {time.monotonic() - started:.0f} s. `make run` keeps this set-up running for you to try.")
 
 
 def keep():
@@ -275,10 +316,19 @@ def keep():
             policy.setdefault(members, {}).update(other.get(members, {}))
         policy["rollouts"] += other["rollouts"]
     policy = with_flags(policy)
-    with Stage(policy=policy, edit=ask_often) as stage:
-        edge = f"http://127.0.0.1:{stage.port}"
-        token = make_pass(PASS_KEY, seconds=86400, rollout="checkout-next", variant="next", explain=True)
-        print(f"""
+    with tempfile.TemporaryDirectory() as folder, config_cluster(folder) as (server, plugin):
+        server.push(policy)
+        with Stage(config_port=server.port, plugin=plugin) as stage:
+            stage.wait_for_all_workers(lambda echo: echo.header("x-mulkko-checkout-v2"), headers=[user(0)], seconds=5)
+            (Path(folder) / "shop.json").write_text(json.dumps(policy, indent=2))
+            explain(stage, server, folder)
+
+
+def explain(stage, server, folder):
+    """What there is to try, until Ctrl-C."""
+    edge = f"http://127.0.0.1:{stage.port}"
+    token = make_pass(PASS_KEY, seconds=86400, rollout="checkout-next", variant="next", explain=True)
+    print(f"""
 {bold("Envoy is up.")} Ctrl-C ends it all.
 
 {bold("A canary at 25 %")}: who gets it? Always the same ones.
@@ -302,17 +352,16 @@ def keep():
 {bold("Metrics")}
   curl -s 'http://127.0.0.1:{stage.admin_port}/stats/prometheus?filter=mulkko'
 
-{bold("The policy")}: edit it, and it is in force within {POLL}
-  {stage.folder}/www/policies/shop.json
+{bold("The policy")}: edit it, raise its revision, push it, and see the proxy take it
+  export MULKKO_SERVER={server.url} MULKKO_TOKEN={TOKEN}
+  export MULKKO_SIGNING_KEY='{server.environment["MULKKO_SIGNING_KEY"]}'
+  {COMMAND} push {folder}/shop.json --wait
+  {COMMAND} promote shop --rollout checkout-v2 --wait
+  {COMMAND} rollback shop --wait
+  {COMMAND} versions shop
 """)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
-
-
-def ask_often(bootstrap):
-    """A demo's proxy asks for its policy more often than production's needs to."""
-    plugin = bootstrap.plugin
-    bootstrap.plugin = {**plugin, "source": {**plugin["source"], "poll": POLL}}
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def main():

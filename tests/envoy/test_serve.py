@@ -2,6 +2,7 @@
 
 import copy
 import json
+import signal
 import time
 
 import pytest
@@ -167,6 +168,35 @@ def test_another_server_is_asked_when_one_dies(set_stage, server, tmp_path):
         assert stage.metric("fetches", outcome="failed") == 0
 
 
+def speak_http2(bootstrap, **options):
+    """Envoy speaks HTTP/2 with the config cluster; gives the cluster."""
+    [config] = [it for it in bootstrap.document["static_resources"]["clusters"] if it["name"] == "config"]
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    protocol = {"explicit_http_config": {"http2_protocol_options": options}}
+    config["typed_extension_protocol_options"] = {name: {"@type": f"type.googleapis.com/{name}", **protocol}}
+    return config
+
+
+def test_a_server_that_says_nothing_any_more_is_given_up(set_stage, server):
+    """As when its machine has gone: no connection ends, nothing comes."""
+    with Serve(server.store, COMMAND, options=["--refresh", "100ms"]) as other:
+        server.push(canary(0))
+
+        def edit(bootstrap):
+            bootstrap.set_port("config", server.port)
+            add_endpoint(other.port)(bootstrap)
+            speak_http2(bootstrap, connection_keepalive={"interval": "0.5s", "timeout": "0.5s"})
+
+        stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL}, edit=edit)
+        stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+        wait_until(lambda: len(proxies(server)) == 1 or len(proxies(other)) == 1, "the long poll")
+        asked = server if "mulkko_serve_waiting 1" in requests.get(f"{server.url}/metrics", timeout=5).text else other
+        asked.process.send_signal(signal.SIGSTOP)
+        living = other if asked is server else server
+        living.push(canary(100, 2))
+        stage.wait_for_all_workers(in_force(2), headers=[user(1)], seconds=8)
+
+
 def test_the_plugin_fetches_over_mutual_tls(set_stage, tmp_path):
     authority = trustme.CA()
     names = {"server": "config.internal", "proxy": "edge-1.example.com"}
@@ -176,8 +206,7 @@ def test_the_plugin_fetches_over_mutual_tls(set_stage, tmp_path):
     pem, ca = (lambda name: str(tmp_path / f"{name}.pem")), str(tmp_path / "ca.pem")
 
     def edit(bootstrap):
-        [config] = [it for it in bootstrap.document["static_resources"]["clusters"] if it["name"] == "config"]
-        config["transport_socket"] = {
+        speak_http2(bootstrap)["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -195,13 +224,6 @@ def test_the_plugin_fetches_over_mutual_tls(set_stage, tmp_path):
                     },
                 },
             },
-        }
-        options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-        config["typed_extension_protocol_options"] = {
-            options: {
-                "@type": f"type.googleapis.com/{options}",
-                "explicit_http_config": {"http2_protocol_options": {}},
-            }
         }
 
     tls = ["--tls-cert", pem("server"), "--tls-key", pem("server"), "--client-ca", ca]

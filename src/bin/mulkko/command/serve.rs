@@ -155,6 +155,11 @@ impl Serve {
         let server = Arc::new(Server::new(policies, proxies, tokens, self.longest_wait, self.body_timeout));
         let connections = Connections::new(self.connections, server.metrics.connections.clone());
 
+        // Each connection is a file; systems allow 1,024 unless they are asked.
+        let most = u64::try_from(self.connections).unwrap_or(u64::MAX).saturating_add(1_000);
+        if rlimit::increase_nofile_limit(most).is_ok_and(|given| given < most) {
+            tracing::warn!("the system allows fewer open files than {} connections take", self.connections);
+        }
         let handle = Handle::new();
         tokio::spawn(end_on_signal(handle.clone(), server.ending.clone(), self.grace)?);
         let (at_work, heartbeat) = (Arc::clone(&server), self.heartbeat);

@@ -140,10 +140,15 @@ impl Policies {
 
     /// The newest version of a policy, if there is one; not older than `refresh`.
     pub async fn newest(&self, name: &str) -> Result<Option<Arc<Served>>> {
+        self.newest_since(name, self.refresh).await
+    }
+
+    /// The newest version of a policy that the store had within the last `age`.
+    async fn newest_since(&self, name: &str, age: Duration) -> Result<Option<Arc<Served>>> {
         let entry = self.entry(name);
-        if !entry.is_fresh(self.refresh) {
+        if !entry.is_fresh(age) {
             let mut asked = entry.asked.lock().await;
-            if asked.is_none_or(|at| at.elapsed() >= self.refresh) {
+            if asked.is_none_or(|at| at.elapsed() >= age) {
                 let known = entry.newest.borrow().is_some();
                 match self.look(name, &entry).await {
                     Ok(()) => {}
@@ -218,7 +223,8 @@ impl Policies {
                 let waited_for = entries.iter().filter(|(_, entry)| entry.newest.receiver_count() > 0);
                 waited_for.map(|(name, _)| name.clone()).collect()
             };
-            let looks = awaited.iter().map(|name| self.newest(name));
+            // One that was asked for a moment ago is left for the next time.
+            let looks = awaited.iter().map(|name| self.newest_since(name, self.refresh / 2));
             futures_util::stream::iter(looks)
                 .for_each_concurrent(16, |look| async { drop(look.await) })
                 .await;
