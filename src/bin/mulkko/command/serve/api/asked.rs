@@ -1,10 +1,13 @@
 //! What requests say: preconditions, preferences, pages.
 
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use mulkko::policy::is_name;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::super::policies::Precondition;
@@ -15,6 +18,58 @@ use super::super::proxies::State;
 pub const GZIP: &str = "-gzip";
 /// The most items of a page.
 const MOST_ITEMS: usize = 1_000;
+
+/// A policy.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Named {
+    /// The policy
+    #[param(pattern = "^[a-z][a-z0-9-]{0,62}$")]
+    pub name: String,
+}
+
+/// A version of a policy.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Numbered {
+    /// The policy
+    #[param(pattern = "^[a-z][a-z0-9-]{0,62}$")]
+    pub name: String,
+    /// The revision that the document says
+    pub revision: u64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named, Problem> {
+        let named: Named = path(parts, state).await?;
+        check_name(&named.name).map(|()| named)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Numbered {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Numbered, Problem> {
+        let numbered: Numbered = path(parts, state).await?;
+        check_name(&numbered.name).map(|()| numbered)
+    }
+}
+
+async fn path<T: DeserializeOwned + Send, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<T, Problem> {
+    let read: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
+    read.map(|Path(read)| read).map_err(|rejection| Problem::bad_request(rejection.body_text()))
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    is_name(name).then_some(()).ok_or_else(|| {
+        Problem::bad_request("expected the name of a policy: 1 to 63 of `a-z 0-9 -`, a letter first")
+    })
+}
 
 /// A page of a policy's versions.
 #[derive(Debug, Deserialize, IntoParams)]
