@@ -89,6 +89,21 @@ fn only_what_is_asked_for_is_printed() {
 }
 
 #[test]
+fn keys_and_waits_are_in_the_plugin_configuration() {
+    let key = r#"{"kid":"2026-11","ed25519":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let next = key.replace("2026-11", "2026-12");
+    let verify = [format!("--verify={key}"), format!("--verify={next}")];
+    let options = ["--format=json", "--as=wasm-plugin", "--wait=30s", &verify[0], &verify[1]];
+    let (printed, good) = istio("policies/mesh.json", &options);
+    assert!(good, "{printed}");
+    let list: Value = serde_json::from_str(&printed).unwrap();
+    let plugin = &list["items"][0]["spec"]["pluginConfig"];
+    assert_eq!(plugin["source"]["wait"], "30s");
+    let given: Vec<Value> = [key, &next].iter().map(|key| serde_json::from_str(key).unwrap()).collect();
+    assert_eq!(plugin["verify"], Value::from(given));
+}
+
+#[test]
 fn what_would_not_work_is_refused() {
     let zeros = &DIGEST[1..];
     for (policy, options, expected) in [
@@ -116,6 +131,13 @@ fn what_would_not_work_is_refused() {
         ("mesh", &["--name=Mulkko"], "expected lower-case letters"),
         ("mesh", &["--workload=app"], "expected a label as `app=frontend`"),
         ("mesh", &["--pass-key=A=B"], "expected a name as `MULKKO_PASS_KEY`"),
+        ("mesh", &["--wait=1500ms"], "source.wait: expected whole seconds"),
+        ("mesh", &["--verify=2026-11"], "as `mulkko keygen --public` prints it"),
+        (
+            "mesh",
+            &[r#"--verify={"kid":"2026-11","ed25519":"AAAA"}"#],
+            "the plugin configuration would be refused: verify[0].ed25519: expected",
+        ),
         ("mesh", &["--rollout=search"], "--rollout search: the policy has none of this name"),
         ("mesh", &["--proxy=gateway"], "required arguments were not provided"),
         // Its clusters are those of another kind of proxy, of another service, or none of Istio's.

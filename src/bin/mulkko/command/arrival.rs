@@ -58,7 +58,8 @@ impl Wait {
     pub async fn arrival(&self, connection: &Connection, name: &str, revision: u64) -> Result<Arrival> {
         let started = Instant::now();
         let timeout = Duration::from_millis(self.timeout.as_ms());
-        let bar = ProgressBar::new(0).with_style(style());
+        // Of a length that is not known yet, lest it be drawn as full.
+        let bar = ProgressBar::no_length().with_style(style());
         bar.set_prefix(name.to_owned());
         loop {
             let standing = self.standing(connection, name).await?;

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use mulkko::configuration::Configuration;
+use mulkko::moment::Duration;
 use mulkko::policy::{Policy, Rollout};
 use serde::Serialize;
 
 use super::Outcome;
 use super::document::{Document, taken};
+use super::moments::duration;
 use super::output::Output;
 use manifests::Subjects;
 use names::{Service, Source};
@@ -48,6 +50,15 @@ pub struct Istio {
     /// Where the policy is fetched: `http://config.mulkko.svc.cluster.local:8080/policies/shop.json`
     #[arg(long, value_name = "URL")]
     source: Source,
+
+    /// How long the source may wait for news, where it knows `Prefer: wait`, as `mulkko serve` does: `30s`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+
+    /// A key of which signatures are taken, as `mulkko keygen --public` prints it, again for more; without any, policies are
+    /// taken unsigned
+    #[arg(long, value_name = "JSON", value_parser = names::key)]
+    verify: Vec<names::Key>,
 
     /// Which proxies decide
     #[arg(long, value_enum, default_value_t = Proxy::Sidecar)]

@@ -9,7 +9,7 @@ use mulkko::policy::{Rollout, Variant};
 use serde::Serialize;
 use serde_json::json;
 
-use super::names::{Service, Source, is_label};
+use super::names::{Key, Service, Source, is_label};
 use super::{Istio, Kind, Proxy};
 
 /// The cluster that an EnvoyFilter adds where Istio has none of the config cluster.
@@ -37,17 +37,19 @@ pub struct Subjects<'a> {
     source: &'a Source,
     own_cluster: Option<&'static str>,
     #[serde(skip)]
-    plugin: Plugin,
+    plugin: Plugin<'a>,
 }
 
 /// The plugin configuration, its members in the order in which people read them.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Plugin {
+struct Plugin<'a> {
     name: String,
     source: PluginSource,
     trust: &'static str,
     clusters: [String; 1],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    verify: &'a [Key],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pass_keys: Vec<Secret>,
 }
@@ -57,6 +59,8 @@ struct PluginSource {
     cluster: String,
     authority: String,
     path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,9 +111,14 @@ impl<'a> Subjects<'a> {
                 cluster,
                 authority: asked.source.host.clone(),
                 path: asked.source.path.clone(),
+                wait: asked.wait.map(|wait| match wait.as_ms() {
+                    whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
+                    broken => format!("{broken}ms"),
+                }),
             },
             trust: if asked.proxy == Proxy::Gateway { "edge" } else { "mesh" },
             clusters: [variants],
+            verify: &asked.verify,
             pass_keys: asked.pass_key.iter().map(|env| Secret { env: env.clone() }).collect(),
         };
         Subjects {

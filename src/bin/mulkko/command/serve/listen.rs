@@ -1,6 +1,6 @@
 //! Connections: how many, how long they may take, and TLS.
 
-use std::future::Future;
+use std::future::{Ready, ready};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::{Accept, DefaultAcceptor};
+use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,11 +19,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutWriter;
 use tower_http::add_extension::AddExtension;
 
 /// How long a client may take for its handshake, and for the headers of a request.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may stay open between requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// The most bytes of a request's headers.
@@ -103,12 +107,15 @@ pub async fn serve(
         .max_header_list_size(MOST_HEADER_BYTES)
         .keep_alive_interval(IDLE_TIMEOUT / 3)
         .keep_alive_timeout(HEADERS_TIMEOUT);
+    let limited = Limited { connections };
     match tls {
-        None => server.acceptor(Limited { inner: DefaultAcceptor, connections }).serve(service).await?,
+        None => server.acceptor(limited).serve(service).await?,
         Some(config) => {
-            let config = RustlsConfig::from_config(config);
-            let inner = RustlsAcceptor::new(config).handshake_timeout(HEADERS_TIMEOUT);
-            server.acceptor(Limited { inner, connections }).serve(service).await?;
+            let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config));
+            server
+                .acceptor(acceptor.handshake_timeout(HEADERS_TIMEOUT).acceptor(limited))
+                .serve(service)
+                .await?;
         }
     }
     Ok(())
@@ -141,33 +148,28 @@ impl Drop for Open {
     }
 }
 
-/// Takes no more connections than there may be: what is beyond is closed at once.
+/// Takes no more connections than there may be, what is beyond is closed at once; and ends those that take nothing.
 #[derive(Clone, Debug)]
-struct Limited<A> {
-    inner: A,
+struct Limited {
     connections: Connections,
 }
 
-impl<A, I, S> Accept<I, S> for Limited<A>
+impl<I, S> Accept<I, S> for Limited
 where
-    A: Accept<I, S>,
-    A::Future: Send + 'static,
+    I: AsyncRead + AsyncWrite,
 {
-    type Stream = A::Stream;
-    type Service = AddExtension<A::Service, Arc<Open>>;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
+    type Stream = Pin<Box<TimeoutWriter<I>>>;
+    type Service = AddExtension<S, Arc<Open>>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let Ok(permit) = Arc::clone(&self.connections.free).try_acquire_owned() else {
-            return Box::pin(async { Err(io::Error::other("too many connections")) });
+            return ready(Err(io::Error::other("too many connections")));
         };
         let open = self.connections.open.clone();
         open.inc();
-        let open = Arc::new(Open { _permit: permit, open });
-        let accepted = self.inner.accept(stream, service);
-        Box::pin(async move {
-            let (stream, service) = accepted.await?;
-            Ok((stream, AddExtension::new(service, open)))
-        })
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(WRITE_TIMEOUT));
+        ready(Ok((Box::pin(stream), AddExtension::new(service, Arc::new(Open { _permit: permit, open })))))
     }
 }
