@@ -106,12 +106,12 @@ def test_slow_clients_are_closed_and_keep_nobody_from_being_served(serve, connec
 def test_who_takes_nothing_of_an_answer_is_closed(serve, connect):
     server = serve()
     with unharmed(server, connect) as client, contextlib.ExitStack() as cleanup:
-        for _ in range(20):
+        for _ in range(8):
             hog = cleanup.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             # More than the sockets' buffers hold, asked for at once.
             hog.sendall(b"GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 1_000)
-        assert connections(client) > 20
-        wait_until(lambda: connections(client) < 5, "their end", 60)
+        wait_until(lambda: connections(client) > 8, "all of them")
+        wait_until(lambda: connections(client) < 3, "their end", 60)
 
 
 def test_there_are_only_so_many_connections(serve, connect):
