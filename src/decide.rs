@@ -8,14 +8,15 @@ mod values;
 use std::fmt;
 
 use crate::baggage;
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Threshold};
 use crate::flag::{FlagId, Resolution};
 use crate::guard::{Exposure, RolledBack};
 use crate::headers::Headers;
 use crate::logic::Condition;
 use crate::pass::{Forced, Passes};
-use crate::policy::{Policy, Rollout, RolloutId};
+use crate::policy::{Policy, Rollout, RolloutId, TargetingKey};
 use crate::schedule::{Split, VariantId};
+use crate::shadow::{self, Shadow};
 
 pub use values::{Minted, Values};
 
@@ -157,6 +158,8 @@ pub struct Decisions {
     pub passes_refused: usize,
     /// Those of the decisions that count for a guard.
     pub exposures: Vec<Exposure>,
+    /// The rollout that has the request copied.
+    pub shadow: Option<RolloutId>,
 }
 
 /// A step on the way to a decision, and how it ended.
@@ -182,6 +185,25 @@ pub enum Step<'s> {
     Hashed(Option<(&'s [u8], Bucket)>),
     /// Whether the guard has given up the variant.
     RolledBack(bool),
+    /// Whether the request is copied, and what of the shadow says so.
+    Shadow(Shadowing),
+}
+
+/// Whether a request is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shadowing {
+    /// No: it gets another variant than the default, or the rollout is disabled.
+    NotDefault,
+    /// No: not with its method.
+    Method,
+    /// No: `when` is not met.
+    When,
+    /// No: it has no key.
+    NoKey,
+    /// No: its key is outside the share.
+    Outside(Bucket),
+    /// Yes, by its key or, where all are copied, without.
+    Copied(Option<Bucket>),
 }
 
 /// Who is told of the steps of decisions: whoever explains them. [`decide`] tells nobody, and pays nothing for it.
@@ -209,10 +231,15 @@ pub fn decide_watched<W: Watch>(policy: &Policy, request: Request<'_>, watch: &W
     let deciding =
         Deciding { policy, values: &values, followed: &followed, rolled_back: request.rolled_back, watch };
     let list = deciding.all();
-    let exposures = list.iter().filter_map(|decision| deciding.exposure(decision)).collect();
+    let is_copy = request.trust == Trust::Mesh && shadow::is_copy(request.headers);
+    let (exposures, shadow) = if is_copy {
+        (Vec::new(), None)
+    } else {
+        (list.iter().filter_map(|decision| deciding.exposure(decision)).collect(), deciding.shadow(&list))
+    };
     let flags = exported(policy, &values);
     let passes_refused = request.passes.forced().filter(|forced| asks_in_vain(policy, forced)).count();
-    Decisions { list, flags, minted: values.into_minted(), passes_refused, exposures }
+    Decisions { list, flags, minted: values.into_minted(), passes_refused, exposures, shadow }
 }
 
 /// The flags that every request carries upstream.
@@ -332,6 +359,39 @@ impl<W: Watch> Deciding<'_, '_, W> {
             _ => false,
         };
         counts.then(|| Exposure::new(rollout, guard, variant, bucket, || self.now_ms(rollout)))
+    }
+
+    /// The rollout that has the request copied: the first of those that would.
+    fn shadow(&self, decisions: &[Decision]) -> Option<RolloutId> {
+        let copied = decisions.iter().filter(|decision| decision.applies).find(|decision| {
+            let Some(rollout) = self.policy.rollout(decision.rollout) else { return false };
+            let Some(shadow) = &rollout.shadow else { return false };
+            let shadowing = self.shadowing(rollout, shadow, decision);
+            self.took(decision.rollout, Step::Shadow(shadowing));
+            matches!(shadowing, Shadowing::Copied(_))
+        });
+        copied.map(|decision| decision.rollout)
+    }
+
+    fn shadowing(&self, rollout: &Rollout, shadow: &Shadow, decision: &Decision) -> Shadowing {
+        if decision.variant != rollout.default || !rollout.enabled {
+            return Shadowing::NotDefault;
+        }
+        if !shadow.methods.iter().any(|method| method.as_bytes() == self.values.method()) {
+            return Shadowing::Method;
+        }
+        if shadow.when.as_ref().is_some_and(|when| !self.holds(when, rollout)) {
+            return Shadowing::When;
+        }
+        if shadow.end == Threshold::EVERYBODY {
+            return Shadowing::Copied(None);
+        }
+        // Who is only looked at is given no id for it.
+        match self.values.known_key(TargetingKey::Key(shadow.key)).map(|key| shadow.seed.bucket(key)) {
+            None => Shadowing::NoKey,
+            Some(bucket) if bucket.is_below(shadow.end) => Shadowing::Copied(Some(bucket)),
+            Some(bucket) => Shadowing::Outside(bucket),
+        }
     }
 
     /// The steps of a decision after its passes, in the order in which they are taken.

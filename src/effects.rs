@@ -63,6 +63,7 @@ pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &
     if let Some(policy) = policy {
         writing.decisions(policy, decisions, &mut effects.states, &mut members);
         writing.flags(policy, decisions);
+        writing.mirror(policy, decisions);
         effects.response.cookies = writing.cookies(policy, decisions);
     }
     effects.baggage_members_dropped = writing.baggage(&members);
@@ -125,6 +126,14 @@ impl<'a> Writing<'a> {
             self.set.push((FLAGS, Cow::Owned(value)));
         } else if !decisions.flags.is_empty() && self.request.headers.count(FLAGS) > 0 {
             self.removed.push(FLAGS.as_bytes());
+        }
+    }
+
+    /// Where the proxy copies the request to.
+    fn mirror(&mut self, policy: &'a Policy, decisions: &Decisions) {
+        let rollout = decisions.shadow.and_then(|id| policy.rollout(id));
+        if let Some(shadow) = rollout.and_then(|it| it.shadow.as_ref()).filter(|it| it.comparison.is_none()) {
+            self.set.push((MIRROR, Cow::Borrowed(shadow.cluster.as_bytes())));
         }
     }
 

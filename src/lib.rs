@@ -106,6 +106,7 @@ pub mod pattern;
 pub mod policy;
 pub mod query;
 pub mod schedule;
+pub mod shadow;
 pub mod structured;
 pub mod update;
 pub mod wire;

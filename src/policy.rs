@@ -15,6 +15,7 @@ mod plan;
 #[cfg(not(target_arch = "wasm32"))]
 mod refusals;
 mod rollout;
+mod shadow;
 pub(crate) mod shape;
 mod strategy;
 mod texts;
@@ -28,6 +29,7 @@ use crate::guard::Guard;
 use crate::logic::{Condition, Library, Way};
 use crate::matches::Index;
 use crate::schedule::{Schedule, Split, VariantId};
+use crate::shadow::Shadow;
 
 pub use loading::Loading;
 pub use locate::{Located, locate, mark};
@@ -231,6 +233,8 @@ pub struct Rollout {
     pub held_out: bool,
     /// What takes the traffic back.
     pub guard: Option<Box<Guard>>,
+    /// Which requests are copied.
+    pub shadow: Option<Box<Shadow>>,
 }
 
 /// What a rollout is called in headers and filter state: in one text, since a policy may have many rollouts.

@@ -136,6 +136,7 @@ mod matches;
 mod plugin;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod schema;
+mod shadow;
 mod strategy;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -143,6 +144,7 @@ pub use document::{Document, Flags};
 pub use guard::{Errors, Guard, Latency, OnBreach, Statuses};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
 pub use plugin::{Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
+pub use shadow::{Arrays, Compare, LargeBodies, Secondary, Shadow, ShadowMode};
 pub use strategy::{Ab, BlueGreen, Canary, Dark, Rolling, Share, Step, Strategy};
 
 objects!(Key, Mint, Source, Layer, Holdout, Rollout, Variant, Force, Slice, Flag);
@@ -275,9 +277,9 @@ pub struct Rollout {
     /// What takes the traffic back.
     #[serde(default, deserialize_with = "some")]
     pub guard: Option<Guard>,
-    /// The shadow, by shape only.
+    /// A copy of some requests, whose response nobody sees.
     #[serde(default, deserialize_with = "some")]
-    pub shadow: Option<Json>,
+    pub shadow: Option<Shadow>,
 }
 
 /// Whether a rollout or a flag is evaluated.

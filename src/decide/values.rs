@@ -98,6 +98,12 @@ impl<'a> Values<'a> {
         query::find(self.query, name)
     }
 
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &'a [u8] {
+        self.method
+    }
+
     /// The instant of this request: one for all its decisions.
     #[must_use]
     pub fn now_ms(&self) -> i64 {

@@ -41,6 +41,9 @@ pub fn each_root(document: &Document, look: &mut dyn FnMut(&Json, &Path<'_>)) {
         for (i, entry) in rollout.force.iter().enumerate() {
             look(&entry.when, &force.item(i).field("when"));
         }
+        if let Some(when) = rollout.shadow.as_ref().and_then(|shadow| shadow.when.as_ref()) {
+            look(when, &place.field("shadow").field("when"));
+        }
     }
     let flags = Path::Root.field("flags");
     for (i, (key, flag)) in document.flags.iter().flat_map(|flags| &flags.0).enumerate() {

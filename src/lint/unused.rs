@@ -71,6 +71,7 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
         .filter_map(|it| it.key.as_deref())
         .chain(layers().map(|(_, layer)| layer.key.as_str()))
         .chain(document.holdouts.iter().flatten().map(|it| it.key.as_str()))
+        .chain(rollouts().filter_map(|it| it.shadow.as_ref()?.key.as_deref()))
         .chain(document.flag_key.as_deref())
         .collect();
     let in_layers: BTreeSet<&str> =
@@ -79,7 +80,7 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
         "keys",
         &document.keys,
         |name| keys.contains(name),
-        "no rollout, layer, holdout or `flagKey` uses it",
+        "no rollout, layer, holdout, shadow or `flagKey` uses it",
         warnings,
     );
     report("attributes", &document.attributes, |name| used.attribute(name), "no condition uses it", warnings);

@@ -35,6 +35,12 @@ impl Metrics {
         self.id(MetricType::Counter, &labels, "requests")
     }
 
+    /// The id of the counter of requests that a rollout's shadow picked.
+    pub fn shadow_requests(&self, rollout: &str, outcome: &str) -> Option<u32> {
+        let labels = [label("rollout", rollout), label("outcome", outcome)].concat();
+        self.id(MetricType::Counter, &labels, "shadow_requests")
+    }
+
     /// The id of the gauge of the share that a strategy intends for a variant.
     pub fn intended_share(&self, rollout: &str, variant: &str) -> Option<u32> {
         let labels = [label("rollout", rollout), label("variant", variant)].concat();

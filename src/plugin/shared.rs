@@ -268,6 +268,13 @@ impl Shared {
         });
     }
 
+    /// Counts what became of a request's copy.
+    pub fn count_shadow(&self, in_force: &InForce, rollout: RolloutId, outcome: &'static str) {
+        in_force.count(Counted::Shadow(rollout, outcome), || {
+            self.metrics.shadow_requests(&in_force.policy.rollout(rollout)?.name, outcome)
+        });
+    }
+
     /// Counts what an exported flag resolved to.
     pub fn count_flag(&self, in_force: &InForce, flag: FlagId, resolution: Resolution) {
         in_force.count(Counted::Flag(flag, resolution), || {
@@ -293,6 +300,7 @@ fn tell(changes: Vec<Change>, name: &str) {
 enum Counted {
     Decision(RolloutId, VariantId, Reason),
     Flag(FlagId, Resolution),
+    Shadow(RolloutId, &'static str),
 }
 
 /// Ids of counters by what they count.

@@ -122,6 +122,9 @@ impl Stream {
         for decision in &decisions.list {
             self.shared.count(in_force, decision);
         }
+        if let Some(rollout) = decisions.shadow {
+            self.shared.count_shadow(in_force, rollout, "mirrored");
+        }
         for (flag, resolution) in &decisions.flags {
             self.shared.count_flag(in_force, *flag, *resolution);
         }

@@ -121,7 +121,7 @@ pub fn compile(
     Some(guard)
 }
 
-fn hashed(text: &str) -> u64 {
+pub(super) fn hashed(text: &str) -> u64 {
     let mut hasher = FnvHasher::default();
     hasher.write(text.as_bytes());
     hasher.finish()
@@ -271,7 +271,7 @@ fn number(
 }
 
 /// A duration in a range, or what it is where it is absent; in milliseconds.
-fn duration(
+pub(super) fn duration(
     found: &Option<String>,
     default_ms: i64,
     range: std::ops::RangeInclusive<i64>,

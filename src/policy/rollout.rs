@@ -7,6 +7,7 @@ use crate::finding::{Findings, Path, Problem};
 use crate::logic::{Compiler, Condition};
 use crate::policy::guard::{self, Guarded};
 use crate::policy::names::{check_header_value, check_name, check_rollout_name, variant_header};
+use crate::policy::shadow;
 use crate::policy::strategy::{self, Kind, Variants, percent_at};
 use crate::policy::texts::Texts;
 use crate::policy::{Called, Clusters, KeyId, NameMap, Rollout, Slice, TargetingKey, Variant};
@@ -52,9 +53,6 @@ pub fn compile(
     findings: &mut Findings,
 ) -> Option<Rollout> {
     check_rollout_name(&rollout.name, &place.field("name"), findings);
-    if rollout.shadow.is_some() {
-        findings.report(&place.field("shadow"), Problem::NotSupportedYet);
-    }
     let variants = variants(rollout, around, &place.field("variants"), findings);
     let names: Vec<&str> = rollout.variants.0.iter().map(|(name, _)| &**name).collect();
     let mut by_name = Variants { names: &names, default: None };
@@ -65,6 +63,12 @@ pub fn compile(
     let when = match &rollout.when {
         None => Some(None),
         Some(when) => logic.when(when, &place.field("when"), findings).map(Some),
+    };
+    let shadow = match &rollout.shadow {
+        None => Some(None),
+        Some(shadow) => {
+            shadow::compile(shadow, rollout, around, logic, &place.field("shadow"), findings).map(Some)
+        }
     };
     let force = force(&rollout.force, &by_name, logic, &place.field("force"), findings);
     let seed = seed(rollout, place, findings);
@@ -99,6 +103,7 @@ pub fn compile(
         schedule,
         slice: slice.map(Box::new),
         guard,
+        shadow: shadow?.map(Box::new),
         held_out: matches!(kind, Kind::Canary | Kind::Ab) && rollout.holdout.unwrap_or(true),
     })
 }
@@ -133,7 +138,7 @@ fn variants(
     compiled.into()
 }
 
-fn check_cluster(cluster: &str, clusters: &Clusters, place: &Path<'_>, findings: &mut Findings) {
+pub(super) fn check_cluster(cluster: &str, clusters: &Clusters, place: &Path<'_>, findings: &mut Findings) {
     check_header_value(cluster, place, findings);
     if cluster.is_empty() || !clusters.allow(cluster) {
         let problem =

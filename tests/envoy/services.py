@@ -1,10 +1,13 @@
-"""Services that the stage's own upstreams cannot play: one that takes upgrades, and one that is sometimes slow."""
+"""Services that the stage's own upstreams cannot play: one that takes upgrades, one that is sometimes slow, and one that
+notes what it is asked."""
 
 import asyncio
+import collections
 import contextlib
 import copy
 import random
 import threading
+from dataclasses import dataclass
 
 from upstream import Service
 
@@ -40,6 +43,31 @@ class Uneven(Service):
     def respond(self, fault, more, text):
         late_s = 0.005 + random.expovariate(1 / 0.015)
         asyncio.get_running_loop().call_later(late_s, super().respond, fault, more, text)
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    headers: list
+    body: bytes
+
+    def header(self, name):
+        """The first header of that name, or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Noting(Service):
+    """Notes the requests that arrive, by its name."""
+
+    arrived = collections.defaultdict(list)
+
+    def answer(self, request, headers, body):
+        method, path, _ = request.split(" ")
+        self.arrived[self.name].append(Arrived(method, path, headers, body))
+        super().answer(request, headers, body)
 
 
 @contextlib.contextmanager

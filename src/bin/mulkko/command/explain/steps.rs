@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 
 use mulkko::bucket::Bucket;
-use mulkko::decide::{Step, Values, Watch};
+use mulkko::decide::{Shadowing, Step, Values, Watch};
 use mulkko::policy::{Policy, Rollout, RolloutId, TargetingKey};
 use mulkko::schedule::{Split, VariantId};
+use mulkko::shadow::Shadow;
 use serde::Serialize;
 
 use super::super::shares::{self, percent};
@@ -15,7 +16,7 @@ use super::timeline::{self, Change};
 /// A step on the way to a decision.
 #[derive(Clone, Debug, Serialize)]
 pub struct Told {
-    /// What was asked: `pass`, `state`, `followed`, `force`, `when`, `holdout`, `layer`, `split`, `key`, `bucket`, `guard`.
+    /// What was asked: `pass`, `state`, `followed`, `force`, `when`, `holdout`, `layer`, `split`, `key`, `bucket`, `guard`, `shadow`.
     pub step: &'static str,
     /// How it ended.
     pub ended: String,
@@ -117,7 +118,30 @@ impl Notes<'_> {
             Step::RolledBack(true) => {
                 plain("guard", format!("has rolled the variant back to {}", name(rollout.default)))
             }
+            Step::Shadow(shadowing) => self.shadow(rollout.shadow.as_deref()?, shadowing),
         })
+    }
+
+    fn shadow(&self, shadow: &Shadow, shadowing: Shadowing) -> Told {
+        let within = |bucket: Bucket, side| {
+            format!("the key lies at {}, {side} 0 % to {}", percent(bucket.0.into()), percent(shadow.end.0))
+        };
+        let (ended, bucket) = match shadowing {
+            Shadowing::NotDefault => ("no copy: the variant is not the default".to_owned(), None),
+            Shadowing::Method => (format!("no copy: only of {}", shadow.methods.join(", ")), None),
+            Shadowing::When => ("no copy: its `when` is not met".to_owned(), None),
+            Shadowing::NoKey => (
+                format!("no copy: the request has none: {}", self.sources(TargetingKey::Key(shadow.key))),
+                None,
+            ),
+            Shadowing::Outside(bucket) => (format!("no copy: {}", within(bucket, "outside")), Some(bucket)),
+            Shadowing::Copied(None) => (format!("a copy goes to {}", shadow.cluster), None),
+            Shadowing::Copied(Some(bucket)) => {
+                (format!("a copy goes to {}: {}", shadow.cluster, within(bucket, "within")), Some(bucket))
+            }
+        };
+        let holds = Some(matches!(shadowing, Shadowing::Copied(_)));
+        Told { step: "shadow", ended, holds, bucket: bucket.map(|bucket| bucket.0), condition: None }
     }
 
     /// A key, and what it is called: `user "user-17"`.

@@ -1,0 +1,135 @@
+//! Shadows: copies of requests for a new version, whose responses nobody sees.
+//!
+//! In mode `mirror` the proxy copies. In mode `compare` the plugin does, and compares the answer with the one that the
+//! user got.
+
+pub mod json;
+
+use std::sync::Arc;
+
+use crate::bucket::{Bucket, Seed, Threshold};
+use crate::headers::Headers;
+use crate::logic::Condition;
+use crate::policy::KeyId;
+
+pub use json::Items;
+
+/// The header of copies: they have no copies of their own, and count for no guard.
+pub const MARK: &str = "x-mulkko-shadow";
+
+/// Which requests are copied, and where to. Of those that get the rollout's default only: what the new version answers
+/// anyway needs no copy.
+#[derive(Debug)]
+pub struct Shadow {
+    /// Where the copy goes.
+    pub cluster: Arc<str>,
+    /// What is hashed.
+    pub key: KeyId,
+    /// What is hashed before it.
+    pub seed: Seed,
+    /// The buckets below this are copied.
+    pub end: Threshold,
+    /// Which requests are copied, where not all are.
+    pub when: Option<Condition>,
+    /// With which methods.
+    pub methods: Box<[Box<str>]>,
+    /// How the answers are compared; where they are not, the proxy copies.
+    pub comparison: Option<Box<Comparison>>,
+}
+
+/// How answers are compared.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The longest body of a request that is copied, and the longest of a response that is compared whole, in bytes.
+    pub max_body_bytes: usize,
+    /// Whether requests with longer bodies are mirrored; otherwise they have no copy.
+    pub mirrors_large: bool,
+    /// The most copies at once, in one VM.
+    pub max_in_flight: usize,
+    /// How long a copy may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Whether cookies and `authorization` go along.
+    pub credentials: bool,
+    /// The headers that are compared, in lower case.
+    pub headers: Box<[Box<str>]>,
+    /// The parts of JSON that are not.
+    pub ignored: Ignored,
+    /// How the items of arrays are called.
+    pub items: Items,
+    /// Another copy of the stable version.
+    pub secondary: Option<Secondary>,
+    /// Whether values may be seen where differences are.
+    pub shows_values: bool,
+    /// What tells it from a comparison that is made otherwise.
+    pub identity: u64,
+}
+
+/// Another copy of the stable version.
+#[derive(Debug)]
+pub struct Secondary {
+    /// Its cluster.
+    pub cluster: Arc<str>,
+    /// What is hashed before the request's id.
+    pub seed: Seed,
+    /// The buckets below this go there too.
+    pub end: Threshold,
+}
+
+/// Paths of JSON that are not compared, with all below them: JSON Pointers, in which `*` stands for any one step.
+#[derive(Debug)]
+pub struct Ignored(pub Box<[Box<str>]>);
+
+impl Ignored {
+    /// Whether it is a path: of no more bytes than are kept of paths in documents, or it might never match.
+    #[must_use]
+    pub fn is_path(text: &str) -> bool {
+        text.starts_with('/') && text.len() <= json::MAX_PATH_BYTES
+    }
+
+    /// Whether this path of a document is ignored.
+    #[must_use]
+    pub fn has(&self, path: &[u8]) -> bool {
+        self.0.iter().any(|ignored| {
+            let mut steps = path.split(|byte| *byte == b'/');
+            ignored.split('/').all(|expected| {
+                steps.next().is_some_and(|step| expected == "*" || expected.as_bytes() == step)
+            })
+        })
+    }
+}
+
+/// Whether a request is a copy.
+#[must_use]
+pub fn is_copy(headers: &Headers<'_>) -> bool {
+    headers.count(MARK) > 0
+}
+
+/// Whether a bucket is among those below `end`; where that is all, or none, no key is needed.
+#[must_use]
+pub fn is_drawn(end: Threshold, bucket: impl FnOnce() -> Option<Bucket>) -> bool {
+    end == Threshold::EVERYBODY || (end != Threshold::NOBODY && bucket().is_some_and(|it| it.is_below(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_ignored_with_all_below_it() {
+        let ignored = Ignored(Box::new(["/meta".into(), "/items/*/id".into(), "/a~1b".into()]));
+        for (path, expected) in [
+            ("/meta", true),
+            ("/meta/now", true),
+            ("/metadata", false),
+            ("", false),
+            ("/items/7/id", true),
+            ("/items/*/id/x", true),
+            ("/items/7", false),
+            ("/items/7/8/id", false),
+            ("/a~1b", true),
+            ("/a/b", false),
+        ] {
+            assert_eq!(ignored.has(path.as_bytes()), expected, "{path}");
+        }
+    }
+}

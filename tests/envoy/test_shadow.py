@@ -1,0 +1,83 @@
+"""Shadows in Envoy: copies of requests, whose responses nobody sees."""
+
+import contextlib
+
+import pytest
+from arithmetic import in_first
+from documents import canary, user
+from services import Noting, serving
+from stage import in_force, wait_until
+
+
+def shadowed(revision=1, percent=100, **shadow):
+    """A dark launch: nobody gets the new version, but a share of the requests have a copy there."""
+    policy = canary(0, revision)
+    policy["rollouts"][0]["shadow"] = {"cluster": "checkout-v2", "percent": percent, **shadow}
+    return policy
+
+
+@pytest.fixture
+def noting(set_stage):
+    """Sets a stage whose upstreams note what arrives, and gives it with what has arrived, by upstream."""
+    with contextlib.ExitStack() as cleanup:
+
+        def enter(policy, **arguments):
+            ports = {name: cleanup.enter_context(serving(Noting, name)) for name in ("checkout-v1", "checkout-v2")}
+            stage = set_stage(policy=policy, endpoints=ports, **arguments)
+            stage.wait_for_all_workers(in_force(policy["revision"]))
+            Noting.arrived.clear()
+            return stage, Noting.arrived
+
+        yield enter
+
+
+def test_envoy_mirrors_what_the_policy_picks(noting):
+    stage, arrived = noting(shadowed(key="user", percent=30, methods=["GET", "POST"]))
+    secrets = [("cookie", "session=1"), ("authorization", "Bearer 1"), ("x-mulkko-mirror", "checkout-v1")]
+    picked = {i for i in range(60) if in_first(30, "checkout-v2/shadow", f"user-{i}")}
+    with stage.connect() as connection:
+        for i in range(60):
+            response = connection.send("POST", f"/checkout?{i}", [user(i), *secrets], body=b"body of %d" % i)
+            assert (response.status, response.upstream) == (200, "checkout-v1")
+    wait_until(lambda: len(arrived["checkout-v2"]) >= len(picked), "the copies", 10)
+    assert {int(copy.path.partition("?")[2]) for copy in arrived["checkout-v2"]} == picked
+    for copy in arrived["checkout-v2"]:
+        assert (copy.method, copy.body.decode()) == ("POST", f"body of {copy.path.partition('?')[2]}")
+        assert (copy.header("x-mulkko-shadow"), copy.header("x-mulkko-checkout-v2")) == ("mirror", "stable")
+        assert not {"x-mulkko-mirror", "cookie", "authorization"} & dict(copy.headers).keys()
+    assert len(arrived["checkout-v1"]) == 60
+    for request in arrived["checkout-v1"]:
+        assert request.header("x-mulkko-shadow") is None
+        assert request.header("cookie") == "session=1"
+    stage.wait_for_metric("shadow_requests", len(picked), rollout="checkout-v2", outcome="mirrored")
+
+
+def test_requests_that_a_shadow_does_not_pick_have_no_copy(noting):
+    stage, arrived = noting(shadowed(when={"==": [{"var": "request.headers.x-copy"}, "yes"]}))
+    yes, no = ("x-copy", "yes"), ("x-copy", "no")
+    with stage.connect() as connection:
+        connection.send("POST", "/checkout", [yes], body=b"1")
+        connection.get("/checkout", no)
+        connection.get("/checkout", no, ("x-mulkko-mirror", "checkout-v2"))
+        connection.get("/elsewhere", yes)
+        connection.get("/checkout?this", yes)
+    wait_until(lambda: arrived["checkout-v2"], "the copy", 10)
+    assert [copy.path for copy in arrived["checkout-v2"]] == ["/checkout?this"]
+
+
+def test_a_copy_has_no_copy(noting):
+    stage, arrived = noting(shadowed(), plugin={"trust": "mesh"})
+    with stage.connect() as connection:
+        connection.get("/checkout?copy", ("x-mulkko-shadow", "mirror"))
+        connection.get("/checkout?real")
+    wait_until(lambda: arrived["checkout-v2"], "the copy", 10)
+    assert [copy.path for copy in arrived["checkout-v2"]] == ["/checkout?real"]
+
+
+@pytest.mark.parametrize("fault", ["close", "hang", "503", "stall"])
+def test_a_mirror_that_fails_costs_users_nothing(set_stage, fault):
+    stage = set_stage(policy=shadowed())
+    stage.wait_for_all_workers(in_force(1))
+    stage.behave("checkout-v2", fault=fault, ratio=1)
+    with stage.connect() as connection:
+        assert [connection.get("/checkout").status for _ in range(20)] == [200] * 20
