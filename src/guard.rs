@@ -34,6 +34,7 @@ pub use change::Change;
 pub use ended::{Ended, Failures, Nature};
 pub use histogram::Histogram;
 pub use memory::Memory;
+pub(crate) use record::Odds;
 pub use record::{Batch, Case, Record, State, Tally};
 pub use series::{PLACES, Series, Test, all as series};
 pub use shared::Process;

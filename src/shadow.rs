@@ -3,7 +3,11 @@
 //! In mode `mirror` the proxy copies. In mode `compare` the plugin does, and compares the answer with the one that the
 //! user got.
 
+mod difference;
+mod field;
 pub mod json;
+mod print;
+mod record;
 
 use std::sync::Arc;
 

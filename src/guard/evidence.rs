@@ -97,11 +97,35 @@ impl Evidence {
         self.log_e
     }
 
+    /// Reads what [`Evidence::write`] has written.
+    pub(crate) fn read(word: &mut impl FnMut() -> Option<u64>) -> Option<Evidence> {
+        let mut evidence = Evidence::default();
+        let mut number = || word().and_then(read_number);
+        for bet in &mut evidence.bets {
+            *bet = number()?;
+        }
+        (evidence.log_e, evidence.highest) = (number()?, number()?);
+        evidence.batches = word()?;
+        Some(evidence)
+    }
+
+    /// Writes it down, word by word.
+    pub(crate) fn write(&self, word: &mut impl FnMut(u64)) {
+        let numbers = self.bets.iter().chain([&self.log_e, &self.highest]);
+        numbers.for_each(|number| word(number.to_bits()));
+        word(self.batches);
+    }
+
     /// The probability that a variant that is no worse ever shows evidence as high as the highest so far.
     #[must_use]
     pub fn p(&self) -> f64 {
         (-self.highest).exp().min(1.0)
     }
+}
+
+/// Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
+pub(super) fn read_number(bits: u64) -> Option<f64> {
+    Some(f64::from_bits(bits)).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY)
 }
 
 /// What is newly staked at batch `j`, from 1, and what is left after it: of 1 in all.

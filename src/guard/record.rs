@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 
 use crate::bucket::Seed;
-use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum, stakes};
+use crate::guard::evidence::{BETS, Evidence, Sums, count, log_sum, read_number, stakes};
 use crate::guard::terms::{Guard, TESTS};
 
 /// How many words of eight bytes the evidence against one variant takes.
@@ -358,35 +358,14 @@ fn read_case(words: &[[u8; 8]; WORDS]) -> Option<(u64, Case)> {
     let mut case = Case { state, terms: integer()?, ..Case::default() };
     case.slowest = read_number(integer()?)?;
     for test in &mut case.tests {
-        read_evidence(&mut test.evidence, &mut integer)?;
+        test.evidence = Evidence::read(&mut integer)?;
         (test.epoch_ms, test.epochs) = (integer()?.cast_signed(), integer()?);
     }
-    read_evidence(&mut case.floor, &mut integer)?;
+    case.floor = Evidence::read(&mut integer)?;
     for tally in case.own.iter_mut().chain(&mut case.default) {
         *tally = Tally { requests: integer()?, bad: integer()? };
     }
     Some((variant, case))
-}
-
-fn read_evidence(evidence: &mut Evidence, integer: &mut impl FnMut() -> Option<u64>) -> Option<()> {
-    let mut number = || integer().and_then(read_number);
-    for bet in &mut evidence.bets {
-        *bet = number()?;
-    }
-    (evidence.log_e, evidence.highest) = (number()?, number()?);
-    evidence.batches = integer()?;
-    Some(())
-}
-
-/// Infinitely little is staked before the first batch; nothing else is infinite, and nothing is no number.
-fn read_number(bits: u64) -> Option<f64> {
-    Some(f64::from_bits(bits)).filter(|n| n.is_finite() || *n == f64::NEG_INFINITY)
-}
-
-fn write_evidence(evidence: &Evidence, integer: &mut impl FnMut(u64)) {
-    let numbers = evidence.bets.iter().chain([&evidence.log_e, &evidence.highest]);
-    numbers.for_each(|number| integer(number.to_bits()));
-    integer(evidence.batches);
 }
 
 fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
@@ -400,11 +379,11 @@ fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
     integer(case.terms);
     integer(case.slowest.to_bits());
     for test in &case.tests {
-        write_evidence(&test.evidence, &mut integer);
+        test.evidence.write(&mut integer);
         integer(test.epoch_ms.cast_unsigned());
         integer(test.epochs);
     }
-    write_evidence(&case.floor, &mut integer);
+    case.floor.write(&mut integer);
     for tally in case.own.iter().chain(&case.default) {
         integer(tally.requests);
         integer(tally.bad);
@@ -412,7 +391,7 @@ fn write_case(variant: u64, case: &Case, bytes: &mut Vec<u8>) {
 }
 
 /// Evidence as odds, in plain words: `1 in 2,310`.
-pub(super) struct Odds(pub f64);
+pub(crate) struct Odds(pub f64);
 
 impl fmt::Display for Odds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

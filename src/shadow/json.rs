@@ -13,10 +13,43 @@ const MAX_DEPTH: usize = 128;
 /// The most bytes of a path that are kept for people; all of it is hashed.
 pub(super) const MAX_PATH_BYTES: usize = 256;
 
+/// The most bytes of a value that are kept for people; all of it is hashed.
+pub(super) const MAX_VALUE_BYTES: usize = 64;
+
 /// Who is told of the scalars of a document.
 pub trait Scalars {
-    /// A scalar, or an array or object with nothing in it. The hash is that of path and value.
-    fn scalar(&mut self, path: Path<'_>, hash: u64);
+    /// A scalar, or an array or object with nothing in it.
+    fn scalar(&mut self, path: Path<'_>, scalar: Scalar<'_>);
+}
+
+/// A scalar, or an array or object with nothing in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar<'s> {
+    /// Path and value, hashed.
+    pub hash: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// How many bytes it has, a text without its quotes and escapes.
+    pub bytes: u32,
+    /// Its beginning.
+    pub text: &'s [u8],
+}
+
+/// What a scalar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Boolean,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+    /// `[]`
+    Array,
+    /// `{}`
+    Object,
 }
 
 /// Where a scalar stands.
@@ -58,8 +91,38 @@ pub struct Reader {
     /// The path of what is being read.
     path: Hash,
     text: Vec<u8>,
-    value: Hash,
+    value: Value,
     failed: Option<Unreadable>,
+}
+
+/// A scalar that is being read.
+#[derive(Debug)]
+struct Value {
+    kind: Kind,
+    hash: Hash,
+    bytes: u32,
+    text: Vec<u8>,
+}
+
+impl Value {
+    fn begin(&mut self, kind: Kind, first: u8) {
+        (self.kind, self.hash, self.bytes) = (kind, Hash::default(), 0);
+        self.text.clear();
+        if kind == Kind::Text {
+            // What makes "1" another value than 1.
+            self.hash.take(first);
+        } else {
+            self.take(first);
+        }
+    }
+
+    fn take(&mut self, byte: u8) {
+        self.hash.take(byte);
+        self.bytes = self.bytes.saturating_add(1);
+        if self.text.len() < MAX_VALUE_BYTES {
+            self.text.push(byte);
+        }
+    }
 }
 
 /// FNV-1a of the bytes so far, 64 bits.
@@ -167,7 +230,7 @@ impl Reader {
             open: Vec::new(),
             path: Hash::default(),
             text: Vec::new(),
-            value: Hash::default(),
+            value: Value { kind: Kind::Null, hash: Hash::default(), bytes: 0, text: Vec::new() },
             failed: None,
         }
     }
@@ -259,8 +322,15 @@ impl Reader {
 
     /// The first byte of a value.
     fn value(&mut self, byte: u8) -> Result<(), Unreadable> {
-        self.value = Hash::default();
-        self.value.take(byte);
+        let kind = match byte {
+            b'"' => Kind::Text,
+            b't' | b'f' => Kind::Boolean,
+            b'n' => Kind::Null,
+            b'[' => Kind::Array,
+            b'{' => Kind::Object,
+            _ => Kind::Number,
+        };
+        self.value.begin(kind, byte);
         self.expected = match byte {
             b'"' => Expected::Text { is_name: false, part: Part::Plain },
             b'-' => Expected::Number(Digits::Minus),
@@ -467,8 +537,9 @@ impl Reader {
     /// Tells of the value that has ended.
     fn scalar<S: Scalars>(&mut self, scalars: &mut S) {
         let hash = self.path.0;
-        let value = fmix64(hash ^ self.value.0.rotate_left(1));
-        scalars.scalar(Path { hash, text: &self.text }, value);
+        let Value { kind, hash: value, bytes, text } = &self.value;
+        let scalar = Scalar { hash: fmix64(hash ^ value.0.rotate_left(1)), kind: *kind, bytes: *bytes, text };
+        scalars.scalar(Path { hash, text: &self.text }, scalar);
         self.ended();
     }
 
@@ -523,7 +594,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use serde_json::Value;
+    use serde_json::Value as Document;
 
     use super::*;
 
@@ -531,9 +602,9 @@ mod tests {
     struct Seen(BTreeMap<String, Vec<u64>>);
 
     impl Scalars for Seen {
-        fn scalar(&mut self, path: Path<'_>, hash: u64) {
+        fn scalar(&mut self, path: Path<'_>, scalar: Scalar<'_>) {
             let hashes = self.0.entry(String::from_utf8_lossy(path.text).into_owned()).or_default();
-            hashes.push(hash);
+            hashes.push(scalar.hash);
             hashes.sort_unstable();
         }
     }
@@ -626,19 +697,19 @@ mod tests {
         assert!(a.0.keys().all(|path| path.len() == MAX_PATH_BYTES));
     }
 
-    fn json() -> impl Strategy<Value = Value> {
+    fn json() -> impl Strategy<Value = Document> {
         let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            ".*".prop_map(Value::from),
+            Just(Document::Null),
+            any::<bool>().prop_map(Document::from),
+            any::<i64>().prop_map(Document::from),
+            any::<f64>().prop_map(Document::from),
+            ".*".prop_map(Document::from),
         ];
         leaf.prop_recursive(4, 64, 6, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Document::from),
                 prop::collection::vec((".*", inner), 0..6)
-                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+                    .prop_map(|members| Document::Object(members.into_iter().collect())),
             ]
         })
     }
