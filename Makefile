@@ -5,7 +5,7 @@
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
-WASM_MAX := 1048576
+WASM_MAX := 1179648
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 # Runs a wasm that needs no proxy.

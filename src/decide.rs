@@ -14,7 +14,7 @@ use crate::guard::{Exposure, RolledBack};
 use crate::headers::Headers;
 use crate::logic::Condition;
 use crate::pass::{Forced, Passes};
-use crate::policy::{Policy, Rollout, RolloutId, TargetingKey};
+use crate::policy::{KeyId, Policy, Rollout, RolloutId, TargetingKey};
 use crate::schedule::{Split, VariantId};
 use crate::shadow::{self, Shadow};
 
@@ -158,8 +158,17 @@ pub struct Decisions {
     pub passes_refused: usize,
     /// Those of the decisions that count for a guard.
     pub exposures: Vec<Exposure>,
-    /// The rollout that has the request copied.
-    pub shadow: Option<RolloutId>,
+    /// Whose shadow has the request copied.
+    pub shadow: Option<Shadowed>,
+}
+
+/// That a request is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shadowed {
+    /// The rollout whose shadow picked it.
+    pub rollout: RolloutId,
+    /// Whether another copy of the stable version gets it too.
+    pub has_secondary: bool,
 }
 
 /// A step on the way to a decision, and how it ended.
@@ -361,16 +370,26 @@ impl<W: Watch> Deciding<'_, '_, W> {
         counts.then(|| Exposure::new(rollout, guard, variant, bucket, || self.now_ms(rollout)))
     }
 
-    /// The rollout that has the request copied: the first of those that would.
-    fn shadow(&self, decisions: &[Decision]) -> Option<RolloutId> {
-        let copied = decisions.iter().filter(|decision| decision.applies).find(|decision| {
-            let Some(rollout) = self.policy.rollout(decision.rollout) else { return false };
-            let Some(shadow) = &rollout.shadow else { return false };
+    /// Whose shadow has the request copied: the first that picks it.
+    fn shadow(&self, decisions: &[Decision]) -> Option<Shadowed> {
+        decisions.iter().filter(|decision| decision.applies).find_map(|decision| {
+            let rollout = self.policy.rollout(decision.rollout)?;
+            let shadow = rollout.shadow.as_ref()?;
             let shadowing = self.shadowing(rollout, shadow, decision);
             self.took(decision.rollout, Step::Shadow(shadowing));
             matches!(shadowing, Shadowing::Copied(_))
-        });
-        copied.map(|decision| decision.rollout)
+                .then(|| Shadowed { rollout: decision.rollout, has_secondary: self.has_secondary(shadow) })
+        })
+    }
+
+    /// Whether another copy of the stable version gets it too: drawn for each request, whoever's it is.
+    fn has_secondary(&self, shadow: &Shadow) -> bool {
+        let comparison = shadow.comparison.as_ref();
+        comparison.and_then(|it| it.secondary.as_ref()).is_some_and(|secondary| {
+            let key = || self.values.known_key(TargetingKey::Key(KeyId::REQUEST));
+            secondary.end == Threshold::EVERYBODY
+                || key().is_some_and(|key| secondary.seed.bucket(key).is_below(secondary.end))
+        })
     }
 
     fn shadowing(&self, rollout: &Rollout, shadow: &Shadow, decision: &Decision) -> Shadowing {

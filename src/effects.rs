@@ -17,7 +17,7 @@ const OWN: &[u8] = b"x-mulkko-";
 /// The cluster for routes with `cluster_header`: counts for one hop.
 const CLUSTER: &str = "x-mulkko-cluster";
 /// The cluster to which Envoy mirrors: counts for one hop.
-const MIRROR: &str = "x-mulkko-mirror";
+pub const MIRROR: &str = "x-mulkko-mirror";
 /// The passes.
 const PASS: &str = "x-mulkko-pass";
 /// The exported flags.
@@ -131,7 +131,7 @@ impl<'a> Writing<'a> {
 
     /// Where the proxy copies the request to.
     fn mirror(&mut self, policy: &'a Policy, decisions: &Decisions) {
-        let rollout = decisions.shadow.and_then(|id| policy.rollout(id));
+        let rollout = decisions.shadow.and_then(|it| policy.rollout(it.rollout));
         if let Some(shadow) = rollout.and_then(|it| it.shadow.as_ref()).filter(|it| it.comparison.is_none()) {
             self.set.push((MIRROR, Cow::Borrowed(shadow.cluster.as_bytes())));
         }

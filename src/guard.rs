@@ -42,7 +42,7 @@ pub use terms::{Errors, Guard, Latency, MAX_COMPARED, MAX_QUANTILES, OnBreach, T
 pub use verdicts::{Author, RolledBack, Verdict, Verdicts};
 pub use watch::Watch;
 
-use shared::Shared;
+pub(crate) use shared::Shared;
 
 /// A decision that counts for a guard. It names the guard, not the policy: a stream that lasts for days must not keep the
 /// policy under which it began.

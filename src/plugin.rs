@@ -9,6 +9,7 @@ mod host;
 mod metrics;
 mod ofrep;
 mod root;
+mod shadowing;
 mod shared;
 mod shares;
 mod stream;

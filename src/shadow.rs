@@ -3,20 +3,29 @@
 //! In mode `mirror` the proxy copies. In mode `compare` the plugin does, and compares the answer with the one that the
 //! user got.
 
+mod copy;
 mod difference;
+mod exchange;
 mod field;
 pub mod json;
 mod print;
 mod record;
+mod report;
 
 use std::sync::Arc;
 
-use crate::bucket::{Bucket, Seed, Threshold};
+use crate::bucket::{Seed, Threshold};
 use crate::headers::Headers;
 use crate::logic::Condition;
 use crate::policy::KeyId;
 
+pub use copy::{Begun, Cause};
+pub use exchange::{Call, Event, Shadows};
+pub use field::Kind;
 pub use json::Items;
+pub use print::{Printing, Whose};
+pub use record::Change;
+pub use report::{answer, asked};
 
 /// The header of copies: they have no copies of their own, and count for no guard.
 pub const MARK: &str = "x-mulkko-shadow";
@@ -38,7 +47,7 @@ pub struct Shadow {
     /// With which methods.
     pub methods: Box<[Box<str>]>,
     /// How the answers are compared; where they are not, the proxy copies.
-    pub comparison: Option<Box<Comparison>>,
+    pub comparison: Option<Arc<Comparison>>,
 }
 
 /// How answers are compared.
@@ -108,15 +117,25 @@ pub fn is_copy(headers: &Headers<'_>) -> bool {
     headers.count(MARK) > 0
 }
 
-/// Whether a bucket is among those below `end`; where that is all, or none, no key is needed.
-#[must_use]
-pub fn is_drawn(end: Threshold, bucket: impl FnOnce() -> Option<Bucket>) -> bool {
-    end == Threshold::EVERYBODY || (end != Threshold::NOBODY && bucket().is_some_and(|it| it.is_below(end)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub fn comparison() -> Comparison {
+        Comparison {
+            max_body_bytes: 1_000,
+            mirrors_large: false,
+            max_in_flight: 10,
+            timeout_ms: 1_000,
+            credentials: false,
+            headers: Box::new(["content-type".into(), "x-a".into(), "set-cookie".into()]),
+            ignored: Ignored(Box::new(["/meta".into()])),
+            items: Items::Any,
+            secondary: None,
+            shows_values: false,
+            identity: 0,
+        }
+    }
 
     #[test]
     fn what_is_ignored_is_ignored_with_all_below_it() {

@@ -32,7 +32,7 @@ const NO_VERSION: u32 = u32::MAX;
 
 /// What is shared under one plugin name.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'s> {
+pub(crate) struct Shared<'s> {
     /// `mulkko/1/<plugin name>/`
     pub place: &'s str,
     /// Where it lies.

@@ -16,6 +16,9 @@ use proxy_wasm::types::{BufferType, MapType, MetricType};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed(pub u32);
 
+/// What was asked for is not there, or not in that form: of a call, its cluster.
+pub const BAD_ARGUMENT: Failed = Failed(2);
+
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;
@@ -369,9 +372,14 @@ pub fn clear_route_cache() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sends a GET without a body to `cluster`; the reply comes to the current root context.
-pub fn get(cluster: &str, headers: Vec<(&str, &str)>, timeout: Duration) -> Result<u32, Failed> {
-    hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout)
+/// Sends a request to `cluster`; the reply comes to the current root context.
+pub fn call(
+    cluster: &str,
+    headers: Vec<(&str, &str)>,
+    body: Option<&[u8]>,
+    timeout: Duration,
+) -> Result<u32, Failed> {
+    hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), timeout)
         .map_err(|status| failed(status as u32))
 }
 

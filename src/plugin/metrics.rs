@@ -35,10 +35,30 @@ impl Metrics {
         self.id(MetricType::Counter, &labels, "requests")
     }
 
-    /// The id of the counter of requests that a rollout's shadow picked.
-    pub fn shadow_requests(&self, rollout: &str, outcome: &str) -> Option<u32> {
+    /// Counts a request that a rollout's shadow picked.
+    pub fn shadow_request(&self, rollout: &str, outcome: &str) {
         let labels = [label("rollout", rollout), label("outcome", outcome)].concat();
-        self.id(MetricType::Counter, &labels, "shadow_requests")
+        self.add(self.id(MetricType::Counter, &labels, "shadow_requests"), 1);
+    }
+
+    /// Counts one that was not compared.
+    pub fn shadow_dropped(&self, rollout: &str, reason: &str) {
+        let labels = [label("rollout", rollout), label("reason", reason)].concat();
+        self.add(self.id(MetricType::Counter, &labels, "shadow_dropped"), 1);
+    }
+
+    /// Counts one whose answers differ.
+    pub fn shadow_difference(&self, rollout: &str, kind: &str) {
+        let labels = [label("rollout", rollout), label("kind", kind)].concat();
+        self.add(self.id(MetricType::Counter, &labels, "shadow_differences"), 1);
+    }
+
+    /// Records how long an answer took.
+    pub fn shadow_latency(&self, rollout: &str, answer: &str, ms: u64) {
+        let labels = [label("rollout", rollout), label("answer", answer)].concat();
+        if let Some(id) = self.id(MetricType::Histogram, &labels, "shadow_latency_milliseconds") {
+            let _ = host::record_metric(id, ms);
+        }
     }
 
     /// The id of the gauge of the share that a strategy intends for a variant.

@@ -16,14 +16,13 @@ use crate::ofrep::Bearer;
 use crate::pass::PassKeys;
 use crate::plugin::fetching::Fetching;
 use crate::plugin::host;
-use crate::plugin::shared::{Secrets, Shared, TICK_MS, compiled, free, retire, share_compiled};
+use crate::plugin::shadowing;
+use crate::plugin::shared::{BUSY_TICK_MS, Secrets, Shared, TICK_MS, compiled, free, retire, share_compiled};
 use crate::plugin::stream::Stream;
 use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
 use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text};
 
-/// The time between two ticks while a policy is being loaded, or more is due than one tick can do; in milliseconds.
-const BUSY_TICK_MS: u32 = 5;
 /// How long one turn may last, in nanoseconds: streams wait meanwhile.
 const TURN_NS: u64 = 5_000_000;
 
@@ -80,6 +79,9 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _: usize) {
+        if shadowing::answered(&self.shared, token, headers, body_size) {
+            return;
+        }
         let Some(fetching) = &mut self.fetching else { return };
         if fetching.call != Some(token) {
             return;
@@ -153,6 +155,7 @@ impl RootContext for Root {
         let is_time_up = || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS);
         self.shared.judge(now_ms(), is_time_up);
         self.shared.show_shares(now_ms(), is_time_up);
+        shadowing::tick(&self.shared, now_ms(), is_time_up);
         self.is_late = self.shared.answer_late(self.id, now_ms());
         self.set_tick();
         self.shared.count_failures();
@@ -279,7 +282,7 @@ impl Root {
         headers.extend(RETRIES);
         headers.extend(asked.iter().map(|(name, value)| (*name, &**value)));
         let timeout = Duration::from_millis(fetching.polling.timeout_ms().unsigned_abs());
-        match host::get(cluster, headers, timeout) {
+        match host::call(cluster, headers, None, timeout) {
             Ok(call) => fetching.call = Some(call),
             // No such cluster, no healthy host, or its circuit breaker is open: no reply will come.
             Err(_) => self.answered(News::Failed),
@@ -356,13 +359,23 @@ impl Root {
 
     /// Ticks often while there is much to do, and not at all while there is nothing to wait for.
     fn set_tick(&self) {
-        self.shared.set_tick(if self.update.is_loading() || self.is_late || self.shared.is_defining() {
-            BUSY_TICK_MS
-        } else if self.fetching.is_some() || self.shared.is_waiting() || self.shared.is_guarding() {
-            TICK_MS
-        } else {
-            self.shared.shares_period_ms().unwrap_or(0)
-        });
+        self.shared.set_tick(
+            if self.update.is_loading()
+                || self.is_late
+                || self.shared.is_defining()
+                || self.shared.shadows.borrow().is_due()
+            {
+                BUSY_TICK_MS
+            } else if self.fetching.is_some()
+                || self.shared.is_waiting()
+                || self.shared.is_guarding()
+                || self.shared.shadows.borrow().is_busy()
+            {
+                TICK_MS
+            } else {
+                self.shared.shares_period_ms().unwrap_or(0)
+            },
+        );
     }
 }
 

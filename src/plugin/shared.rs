@@ -21,6 +21,7 @@ use crate::plugin::ofrep::answer_late;
 use crate::plugin::shares::Shares;
 use crate::policy::{Policy, RolloutId};
 use crate::schedule::VariantId;
+use crate::shadow::{self, Shadows};
 use crate::update::{Retired, Rules};
 
 /// What a root context shares with its streams.
@@ -36,6 +37,8 @@ pub struct Shared {
     author: Author,
     policy: RefCell<Option<Rc<InForce>>>,
     guards: RefCell<Option<Guards>>,
+    /// The copies of requests.
+    pub shadows: RefCell<Shadows>,
     /// How many of the guarded rollouts have their series defined.
     defined: Cell<usize>,
     shares: RefCell<Shares>,
@@ -49,6 +52,8 @@ pub struct Shared {
 
 /// The time between two ticks, in milliseconds, where there is something to look for.
 pub const TICK_MS: u32 = 100;
+/// The same while a policy is being loaded, copies wait for being sent, or more is due than one tick can do.
+pub const BUSY_TICK_MS: u32 = 5;
 
 /// The most streams of a root context that may wait for their bodies.
 const MOST_WAITING: usize = 10_000;
@@ -75,18 +80,19 @@ impl Shared {
     pub fn new(configuration: Configuration, author: Author, secrets: Secrets, node: Node) -> Shared {
         Shared {
             metrics: Metrics::new(&configuration.name),
-            configuration,
             author,
             secrets,
             node,
             policy: RefCell::default(),
             guards: RefCell::default(),
+            shadows: RefCell::new(Shadows::new(&configuration.name)),
             defined: Cell::new(0),
             shares: RefCell::default(),
             generation: Cell::new(0),
             waiting: RefCell::default(),
             ticked_ms: Cell::new(0),
             tick_ms: Cell::new(0),
+            configuration,
         }
     }
 
@@ -95,6 +101,11 @@ impl Shared {
         if self.tick_ms.get() != tick_ms && host::set_tick_period(tick_ms).is_ok() {
             self.tick_ms.set(tick_ms);
         }
+    }
+
+    /// Has the root context tick as soon as it can.
+    pub fn tick_soon(&self) {
+        self.set_tick(BUSY_TICK_MS);
     }
 
     /// Notes that stream `id` waits for its body, for as long as it keeps what it is given; nothing where too many wait.
@@ -145,6 +156,18 @@ impl Shared {
     pub fn send(&self, answer: &Answer) {
         let _ = host::send_response(answer.status, &answer.headers, &answer.body);
         self.metrics.outcome("ofrep_requests", &answer.status.to_string());
+    }
+
+    /// Sends the current stream what is known of a rollout's shadow.
+    pub fn send_shadow(&self, rollout: &str, now_ms: i64) {
+        let in_force = self.policy();
+        let policy = in_force.as_ref().map(|it| &*it.policy);
+        let record = || {
+            let (_, rollout) = policy?.rollout_named(rollout)?;
+            self.shadows.borrow().record(rollout, &Host(&self.metrics))
+        };
+        let answer = shadow::answer(policy, rollout, record, now_ms);
+        let _ = host::send_response(answer.status, &answer.headers, &answer.body);
     }
 
     /// The policy in force: a stream that holds it sees no other.
@@ -268,13 +291,6 @@ impl Shared {
         });
     }
 
-    /// Counts what became of a request's copy.
-    pub fn count_shadow(&self, in_force: &InForce, rollout: RolloutId, outcome: &'static str) {
-        in_force.count(Counted::Shadow(rollout, outcome), || {
-            self.metrics.shadow_requests(&in_force.policy.rollout(rollout)?.name, outcome)
-        });
-    }
-
     /// Counts what an exported flag resolved to.
     pub fn count_flag(&self, in_force: &InForce, flag: FlagId, resolution: Resolution) {
         in_force.count(Counted::Flag(flag, resolution), || {
@@ -300,7 +316,6 @@ fn tell(changes: Vec<Change>, name: &str) {
 enum Counted {
     Decision(RolloutId, VariantId, Reason),
     Flag(FlagId, Resolution),
-    Shadow(RolloutId, &'static str),
 }
 
 /// Ids of counters by what they count.

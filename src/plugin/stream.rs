@@ -14,8 +14,10 @@ use crate::pass::{self, Passes};
 use crate::plugin::guarding::Watched;
 use crate::plugin::host;
 use crate::plugin::ofrep::{Taken, Waiting};
+use crate::plugin::shadowing::Copying;
 use crate::plugin::shared::{InForce, Shared};
 use crate::plugin::{now_ms, random};
+use crate::shadow;
 
 /// One request and its response.
 pub struct Stream {
@@ -28,6 +30,8 @@ pub struct Stream {
     watched: Option<Box<Watched>>,
     /// How they stand, for who asks.
     guards: Option<String>,
+    /// What is copied and compared.
+    copying: Option<Box<Copying>>,
 }
 
 /// Whether flags are asked for, and how far that is.
@@ -50,6 +54,7 @@ impl Stream {
             flags: Flags::Unasked,
             watched: None,
             guards: None,
+            copying: None,
         }
     }
 
@@ -72,6 +77,13 @@ impl Stream {
             Some(header) => pass::read(header, &shared.secrets.pass_keys, now_ms()),
             None => Passes::default(),
         };
+        if let (true, Some(path)) = (passes.explain(), headers.value(":path"))
+            && let Some(rollout) = shadow::asked(&path)
+        {
+            shared.send_shadow(rollout, now_ms());
+            self.flags = Flags::Answered;
+            return Ok(());
+        }
         let (rolled_back, proxy) = (shared.rolled_back(), Host::default());
         let request = Request {
             headers: &headers,
@@ -85,7 +97,17 @@ impl Stream {
         let policy = in_force.as_ref().map(|it| &*it.policy);
         let mut decisions = policy.map(|policy| decide(policy, request)).unwrap_or_default();
         let effects = effects(policy, &decisions, &request);
+        let begun = Copying::begin(
+            &shared,
+            in_force.as_deref(),
+            decisions.shadow,
+            &headers,
+            &effects.edits,
+            is_whole,
+            || proxy.now_ms(),
+        );
         self.apply(effects);
+        self.copying = Copying::go_on(&shared, begun, is_whole).map(Box::new);
         self.count(in_force.as_deref(), &decisions);
         shared.metrics.count("passes_refused", passes.refused + decisions.passes_refused);
         if passes.explain() {
@@ -122,9 +144,6 @@ impl Stream {
         for decision in &decisions.list {
             self.shared.count(in_force, decision);
         }
-        if let Some(rollout) = decisions.shadow {
-            self.shared.count_shadow(in_force, rollout, "mirrored");
-        }
         for (flag, resolution) in &decisions.flags {
             self.shared.count_flag(in_force, *flag, *resolution);
         }
@@ -134,6 +153,9 @@ impl Stream {
     fn response_goes_on(&mut self, is_end: bool) {
         if let (true, Some(watched)) = (is_end, &mut self.watched) {
             watched.whole();
+        }
+        if is_end && let Some(copying) = self.copying.take() {
+            copying.ended(&self.shared);
         }
     }
 
@@ -163,6 +185,9 @@ impl HttpContext for Stream {
                 self.flags = Flags::Answered;
             }
         }
+        if let Some(copying) = &mut self.copying {
+            copying.request_body(&self.shared, size, end_of_stream);
+        }
         self.action()
     }
 
@@ -173,6 +198,9 @@ impl HttpContext for Stream {
         }
         if let Flags::Answered = self.flags {
             return Action::Pause;
+        }
+        if let Some(copying) = &mut self.copying {
+            copying.complete(&self.shared);
         }
         if let Ok(pairs) = host::headers(MapType::HttpRequestTrailers) {
             for name in forged(self.shared.configuration.trust, &Headers::new(pairs.iter().collect())) {
@@ -185,6 +213,9 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         if let Some(watched) = &mut self.watched {
             watched.response();
+        }
+        if let Some(copying) = &mut self.copying {
+            copying.response(&self.shared);
         }
         self.response_goes_on(end_of_stream);
         let response = std::mem::take(&mut self.response);
@@ -202,7 +233,10 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, _: usize, end_of_stream: bool) -> Action {
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Some(copying) = &mut self.copying {
+            copying.response_body(&self.shared, size);
+        }
         self.response_goes_on(end_of_stream);
         Action::Continue
     }
@@ -213,6 +247,9 @@ impl HttpContext for Stream {
     }
 
     fn on_log(&mut self) {
+        if let Some(copying) = self.copying.take() {
+            copying.broke_off(&self.shared);
+        }
         if let Some(watched) = self.watched.take() {
             self.shared.count_ended(&watched);
         }

@@ -1,5 +1,7 @@
 //! Compiles shadows: which requests are copied, where to, and what of the answers is compared.
 
+use std::sync::Arc;
+
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
 use crate::headers::is_token;
@@ -47,15 +49,12 @@ pub fn compile(
         None => Some(None),
     };
     let methods = methods(shadow.methods.as_deref(), &place.field("methods"), findings);
-    if shadow.mode == wire::ShadowMode::Compare {
-        findings.report(&place.field("mode"), Problem::NotSupportedYet);
-    }
-    let comparison = comparison(shadow, seed, around, place, findings);
+    let comparison = comparison(shadow, &rollout.name, seed, around, place, findings);
     if shadow.mode == wire::ShadowMode::Mirror && shadow.credentials {
         let expected = "no `credentials`: what a mirrored request loses stands in Envoy's route";
         findings.report(&place.field("credentials"), Problem::expected(expected, "true"));
     }
-    let comparison = comparison.map(Box::new).filter(|_| shadow.mode == wire::ShadowMode::Compare);
+    let comparison = comparison.map(Arc::new).filter(|_| shadow.mode == wire::ShadowMode::Compare);
     Some(Shadow {
         cluster: around.texts.share(&shadow.cluster),
         key: key?,
@@ -86,6 +85,7 @@ fn methods(methods: Option<&[String]>, place: &Path<'_>, findings: &mut Findings
 
 fn comparison(
     shadow: &wire::Shadow,
+    name: &str,
     seed: &str,
     around: &Surroundings<'_>,
     place: &Path<'_>,
@@ -143,7 +143,7 @@ fn comparison(
         shows_values: compare.show_values,
         identity: 0,
     };
-    comparison.identity = hashed(&format!("{seed} {} {comparison:?}", shadow.cluster));
+    comparison.identity = hashed(&format!("{name} {seed} {} {comparison:?}", shadow.cluster));
     Some(comparison)
 }
 

@@ -84,24 +84,9 @@ impl Print {
 mod tests {
     use super::*;
     use crate::headers::Headers;
+    use crate::shadow::Comparison;
     use crate::shadow::print::{Paths, Printing, Whose};
-    use crate::shadow::{Comparison, Ignored, Items};
-
-    fn comparison() -> Comparison {
-        Comparison {
-            max_body_bytes: 1_000,
-            mirrors_large: false,
-            max_in_flight: 10,
-            timeout_ms: 1_000,
-            credentials: false,
-            headers: Box::new(["content-type".into(), "x-a".into(), "set-cookie".into()]),
-            ignored: Ignored(Box::new(["/meta".into()])),
-            items: Items::Any,
-            secondary: None,
-            shows_values: false,
-            identity: 0,
-        }
-    }
+    use crate::shadow::tests::comparison;
 
     fn print(paths: &mut Paths, whose: Whose, headers: &[(&str, &str)], body: &[u8]) -> Print {
         let comparison = comparison();

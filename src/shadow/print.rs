@@ -27,6 +27,18 @@ pub enum Whose {
     Secondary,
 }
 
+impl Whose {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Whose::Primary => "primary",
+            Whose::Candidate => "shadow",
+            Whose::Secondary => "secondary",
+        }
+    }
+}
+
 /// The paths of JSON that are compared one by one, and told by name. What else there is is compared in 64 cells.
 #[derive(Debug, Default)]
 pub struct Paths {

@@ -59,7 +59,9 @@ impl Tally {
     /// What Diffy would show of it, of so many requests that had two copies.
     #[must_use]
     pub fn diffy(&self, paired: u64) -> Diffy {
-        Diffy::of(self.only_candidate + self.both, self.only_secondary + self.both, paired)
+        let [raw, noise] =
+            [self.only_candidate, self.only_secondary].map(|only| only.saturating_add(self.both));
+        Diffy::of(raw, noise, paired)
     }
 }
 
@@ -213,7 +215,7 @@ impl Record {
                 continue;
             }
             let mut evidence = Evidence::default();
-            evidence.take(&seen.tally.sums(has_secondary, before + batch.totals.compared));
+            evidence.take(&seen.tally.sums(has_secondary, before.saturating_add(batch.totals.compared)));
             self.fields.push(Found { seen: seen.clone(), evidence, differs: false });
         }
         self.judge(has_secondary)
@@ -222,7 +224,8 @@ impl Record {
     /// The e-BH procedure: with evidence so high that of `n` fields as high as it not more than a share of [`ALPHA`]
     /// are expected to be false. Who tosses no coin, since neither copy or always both differ, does not count.
     fn judge(&mut self, has_secondary: bool) -> Vec<Found> {
-        let tossed = |found: &&Found| found.seen.tally.only_candidate + found.seen.tally.only_secondary > 0;
+        let tossed =
+            |found: &&Found| found.seen.tally.only_candidate > 0 || found.seen.tally.only_secondary > 0;
         let all = if has_secondary {
             self.fields.iter().filter(tossed).count()
         } else {
@@ -231,7 +234,7 @@ impl Record {
         let mut evidence: Vec<f64> = self.fields.iter().map(|found| found.evidence.log_e()).collect();
         evidence.sort_by(|a, b| b.total_cmp(a));
         #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        let needed = |rank: usize| (all as f64 / (rank as f64 * ALPHA)).ln();
+        let needed = |rank: usize| (all.max(1) as f64 / (rank as f64 * ALPHA)).ln();
         let is_enough = |(rank, log_e): &(usize, &f64)| **log_e >= needed(*rank);
         let least = (1..).zip(&evidence).filter(is_enough).last().map(|(_, log_e)| *log_e);
         let mut changed = Vec::new();
@@ -443,6 +446,13 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_second_copy_yet_says_nothing() {
+        let mut record = Record::new(1, 0);
+        record.take(&batch(1, &[("/now", [1, 0, 0, 0])]), true);
+        assert_eq!(reported(&record), [""; 0]);
+    }
+
+    #[test]
     fn what_differs_between_copies_as_often_is_noise() {
         let mut record = Record::new(1, 0);
         for _ in 0..500 {
@@ -479,8 +489,8 @@ mod tests {
             record.take(&batch(200, &fields.into_iter().chain(noise).collect::<Vec<_>>()), true);
             reported(&record).len()
         };
-        assert_eq!(take(&["/a"], 9), 0);
-        assert_eq!(take(&["/a"], 20), 1);
+        assert_eq!(take(&["/a"], 12), 0);
+        assert_eq!(take(&["/a"], 30), 1);
         // As many that are as high: few of them can be false.
         assert_eq!(
             take(
@@ -488,7 +498,7 @@ mod tests {
                     "/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h", "/i", "/j", "/k", "/l", "/m", "/n", "/o",
                     "/p", "/q", "/r", "/s", "/t"
                 ],
-                9
+                12
             ),
             20
         );

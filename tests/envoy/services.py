@@ -70,6 +70,28 @@ class Noting(Service):
         super().answer(request, headers, body)
 
 
+class Shop(Noting):
+    """A version of a shop. Its answers are of `respond`: status, headers and body of a request, by its number and the
+    name of the version. Numbers stand in the path: `/checkout?17`.
+    """
+
+    responses = {}
+
+    def answer(self, request, headers, body):
+        method, path, _ = request.split(" ")
+        self.arrived[self.name].append(Arrived(method, path, headers, body))
+        if "x-echo" in dict(headers) or path == "/manners":
+            Service.answer(self, request, headers, body)
+            return
+        number = path.partition("?")[2]
+        status, more, body = self.responses[self.name](int(number) if number.isdigit() else 0)
+        lines = [f"HTTP/1.1 {status} As told", f"x-upstream: {self.name}", *(f"{name}: {value}" for name, value in more)]
+        if status != 204:
+            lines.append(f"content-length: {len(body)}")
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        self.transport.write(head if method == "HEAD" or status == 204 else head + body)
+
+
 @contextlib.contextmanager
 def serving(service, name):
     """Serves until the end of the `with` block; gives the port."""

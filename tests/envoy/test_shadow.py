@@ -4,16 +4,10 @@ import contextlib
 
 import pytest
 from arithmetic import in_first
-from documents import canary, user
+from documents import user
 from services import Noting, serving
+from shadows import shadowed
 from stage import in_force, wait_until
-
-
-def shadowed(revision=1, percent=100, **shadow):
-    """A dark launch: nobody gets the new version, but a share of the requests have a copy there."""
-    policy = canary(0, revision)
-    policy["rollouts"][0]["shadow"] = {"cluster": "checkout-v2", "percent": percent, **shadow}
-    return policy
 
 
 @pytest.fixture

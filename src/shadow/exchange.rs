@@ -1,0 +1,505 @@
+//! The copies of one VM: sent, answered, compared, and told to the process.
+//!
+//! No I/O and no clock: calls come out and answers go in.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::decide::Shadowed;
+use crate::effects::Edit;
+use crate::guard::{Process, Shared};
+use crate::headers::Headers;
+use crate::policy::{Policy, Rollout};
+use crate::shadow::copy::{Begun, Cause, Copy, body_bytes};
+use crate::shadow::difference::compare;
+use crate::shadow::field::{Field, Kind};
+use crate::shadow::print::{Paths, Print, Printing, Seen, Whose};
+use crate::shadow::record::{Batch, Change, Record, Seeing, Tally, Totals};
+use crate::shadow::{Comparison, Shadow};
+
+/// The most bytes of bodies that wait for being sent.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+/// How long the user's answer may take after that of the copy must have come, in milliseconds.
+const PATIENCE_MS: i64 = 60_000;
+/// How often the process is told, in milliseconds.
+const TELL_MS: i64 = 1_000;
+
+/// The shadows of one policy name, in one VM.
+#[derive(Debug, Default)]
+pub struct Shadows {
+    /// `mulkko/1/<policy name>/`
+    place: String,
+    /// By the identities of their comparisons.
+    watches: HashMap<u64, Watch, RandomState>,
+    exchanges: HashMap<u64, Exchange, RandomState>,
+    /// What is to be sent.
+    queue: VecDeque<(u64, Whose)>,
+    /// What was sent, by the host's number.
+    calls: HashMap<u32, Sent, RandomState>,
+    waiting_bytes: usize,
+    last: u64,
+    told_ms: i64,
+    events: Vec<(Arc<str>, Event)>,
+}
+
+/// Something to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request was compared; whether nothing differed.
+    Compared(bool),
+    /// A request has no copy, or was not compared.
+    Dropped(Cause),
+    /// A request is mirrored.
+    Mirrored,
+    /// Answers differ so.
+    Differs(Kind),
+    /// An answer took so many milliseconds.
+    Latency(Whose, u64),
+}
+
+/// A copy that is to be sent.
+#[derive(Debug)]
+pub struct Call<'c> {
+    /// The request, by its number.
+    pub id: u64,
+    /// Whose answer it asks for.
+    pub whose: Whose,
+    /// Where it goes.
+    pub cluster: &'c str,
+    /// Names and values.
+    pub headers: Vec<(&'c str, &'c str)>,
+    /// The body.
+    pub body: &'c [u8],
+    /// How long it may take, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+#[derive(Debug)]
+struct Sent {
+    id: u64,
+    whose: Whose,
+    at_us: u64,
+}
+
+/// What one VM knows of a shadow.
+#[derive(Debug)]
+struct Watch {
+    rollout: Arc<str>,
+    cluster: Arc<str>,
+    comparison: Arc<Comparison>,
+    paths: Paths,
+    in_flight: usize,
+    began_ms: i64,
+    totals: Totals,
+    fields: BTreeMap<Field, (Tally, [Seen; 2])>,
+}
+
+/// A request and its copies.
+#[derive(Debug)]
+struct Exchange {
+    watch: u64,
+    copy: Copy,
+    primary: Answer,
+    candidate: Answer,
+    secondary: Option<Answer>,
+    began_ms: i64,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Awaited,
+    Came(Box<Print>, u64),
+    Lost(Cause),
+}
+
+impl Answer {
+    fn is_awaited(&self) -> bool {
+        matches!(self, Answer::Awaited)
+    }
+}
+
+impl Exchange {
+    fn answer(&mut self, whose: Whose) -> Option<&mut Answer> {
+        match whose {
+            Whose::Primary => Some(&mut self.primary),
+            Whose::Candidate => Some(&mut self.candidate),
+            Whose::Secondary => self.secondary.as_mut(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.primary.is_awaited()
+            && !self.candidate.is_awaited()
+            && !self.secondary.as_ref().is_some_and(Answer::is_awaited)
+    }
+}
+
+impl Shadows {
+    /// The shadows of a policy that the plugin calls `name`.
+    #[must_use]
+    pub fn new(name: &str) -> Shadows {
+        Shadows { place: format!("mulkko/1/{name}/"), ..Shadows::default() }
+    }
+
+    /// Begins with a request that a shadow picked, by its headers and the edits that are made to them. `is_whole`: it
+    /// has no body.
+    pub fn begin(
+        &mut self,
+        rollout: &Rollout,
+        shadowed: Shadowed,
+        headers: &Headers<'_>,
+        edits: &[Edit<'_>],
+        is_whole: bool,
+        now_ms: i64,
+    ) -> Begun {
+        let Some(shadow) = &rollout.shadow else { return Begun::Left };
+        let Some(comparison) = &shadow.comparison else {
+            self.events.push((Arc::clone(&rollout.name), Event::Mirrored));
+            return Begun::Left;
+        };
+        let begun = self.copy(rollout, shadow, comparison, shadowed, headers, edits, is_whole, now_ms);
+        let (begun, event) = match begun {
+            Ok((id, bytes)) => return Begun::Copying(id, bytes),
+            Err(Cause::Body) if comparison.mirrors_large => {
+                (Begun::Mirrored(Arc::clone(&shadow.cluster)), Event::Mirrored)
+            }
+            Err(cause) => (Begun::Left, Event::Dropped(cause)),
+        };
+        self.events.push((Arc::clone(&rollout.name), event));
+        begun
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what `begin` was given, and what it has found")]
+    fn copy(
+        &mut self,
+        rollout: &Rollout,
+        shadow: &Shadow,
+        comparison: &Arc<Comparison>,
+        shadowed: Shadowed,
+        headers: &Headers<'_>,
+        edits: &[Edit<'_>],
+        is_whole: bool,
+        now_ms: i64,
+    ) -> Result<(u64, usize), Cause> {
+        let bytes = body_bytes(comparison, headers, is_whole)?;
+        let watch = self.watches.entry(comparison.identity).or_insert_with(|| Watch {
+            rollout: Arc::clone(&rollout.name),
+            cluster: Arc::clone(&shadow.cluster),
+            comparison: Arc::clone(comparison),
+            paths: Paths::default(),
+            in_flight: 0,
+            began_ms: now_ms,
+            totals: Totals::default(),
+            fields: BTreeMap::new(),
+        });
+        if watch.in_flight >= comparison.max_in_flight {
+            return Err(Cause::InFlight);
+        }
+        if self.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
+            return Err(Cause::Memory);
+        }
+        let copy = Copy::of(comparison, headers, edits)?;
+        watch.in_flight += 1;
+        self.last = self.last.wrapping_add(1);
+        let exchange = Exchange {
+            watch: comparison.identity,
+            copy,
+            primary: Answer::Awaited,
+            candidate: Answer::Awaited,
+            secondary: (shadowed.has_secondary && comparison.secondary.is_some()).then_some(Answer::Awaited),
+            began_ms: now_ms,
+        };
+        self.exchanges.insert(self.last, exchange);
+        Ok((self.last, bytes))
+    }
+
+    /// The request has come to its end, with this body: its copies can be sent.
+    pub fn complete(&mut self, id: u64, body: Vec<u8>) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        self.waiting_bytes = self.waiting_bytes.saturating_add(body.len());
+        exchange.copy.body = body;
+        self.queue.push_back((id, Whose::Candidate));
+        if exchange.secondary.is_some() {
+            self.queue.push_back((id, Whose::Secondary));
+        }
+    }
+
+    /// Whether copies wait for being sent.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether anything is under way, or is to be told.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.exchanges.is_empty() || self.watches.values().any(|watch| watch.totals.compared > 0)
+    }
+
+    /// The next copy that is to be sent. What became of it [is to be said](Self::sent).
+    pub fn next_call(&mut self) -> Option<Call<'_>> {
+        // Some may have been given up since.
+        while self.queue.front().is_some_and(|(id, _)| !self.exchanges.contains_key(id)) {
+            self.queue.pop_front();
+        }
+        let (id, whose) = self.queue.pop_front()?;
+        let exchange = self.exchanges.get(&id)?;
+        let watch = self.watches.get(&exchange.watch)?;
+        let cluster = match (whose, &watch.comparison.secondary) {
+            (Whose::Secondary, Some(secondary)) => &secondary.cluster,
+            _ => &watch.cluster,
+        };
+        Some(Call {
+            id,
+            whose,
+            cluster,
+            headers: exchange.copy.headers(whose),
+            body: &exchange.copy.body,
+            timeout_ms: watch.comparison.timeout_ms,
+        })
+    }
+
+    /// A copy was sent, and has this number now; or it was not.
+    pub fn sent(&mut self, id: u64, whose: Whose, call: Result<u32, Cause>, now_us: u64) {
+        match call {
+            Ok(call) => _ = self.calls.insert(call, Sent { id, whose, at_us: now_us }),
+            Err(cause) => self.settle(id, whose, Answer::Lost(cause)),
+        }
+        // It may have been the last one that needs the body.
+        let is_waiting = self.queue.iter().any(|(waiting, _)| *waiting == id);
+        if !is_waiting && let Some(exchange) = self.exchanges.get_mut(&id) {
+            let body = std::mem::take(&mut exchange.copy.body);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(body.len());
+        }
+    }
+
+    /// Whether a call is one of these.
+    #[must_use]
+    pub fn has_sent(&self, call: u32) -> bool {
+        self.calls.contains_key(&call)
+    }
+
+    /// The answer to a copy: its headers, none where it broke off, its length, and how to read its beginning.
+    pub fn answered(
+        &mut self,
+        call: u32,
+        headers: Option<&Headers<'_>>,
+        size: usize,
+        read: impl FnOnce(usize) -> Vec<u8>,
+        now_us: u64,
+    ) {
+        let Some(Sent { id, whose, at_us }) = self.calls.remove(&call) else { return };
+        let Some(exchange) = self.exchanges.get(&id) else { return };
+        let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
+        let answer = match headers {
+            None => Answer::Lost(Cause::Reset),
+            // Envoy says so of every answer of an upstream, and not of its own in place of one.
+            Some(headers) if headers.count("x-envoy-upstream-service-time") == 0 => {
+                let is_late = headers.value(":status").as_deref() == Some(b"504");
+                Answer::Lost(if is_late { Cause::Timeout } else { Cause::Unreachable })
+            }
+            Some(headers) => {
+                let comparison = Arc::clone(&watch.comparison);
+                let mut printing = Printing::new(&comparison, headers, whose);
+                let part = read(printing.wanted().min(size));
+                printing.read(&part, size, &mut watch.paths, &comparison);
+                Answer::Came(
+                    Box::new(printing.end(&mut watch.paths, &comparison)),
+                    now_us.saturating_sub(at_us),
+                )
+            }
+        };
+        self.settle(id, whose, answer);
+    }
+
+    /// Begins to read the user's answer.
+    #[must_use]
+    pub fn printing(&self, id: u64, headers: &Headers<'_>) -> Option<Printing> {
+        let watch = self.watches.get(&self.exchanges.get(&id)?.watch)?;
+        Some(Printing::new(&watch.comparison, headers, Whose::Primary))
+    }
+
+    /// Reads the beginning of a part of it that has so many bytes in all.
+    pub fn read(&mut self, id: u64, printing: &mut Printing, part: &[u8], size: usize) {
+        if let Some(watch) = self.exchanges.get(&id).and_then(|it| self.watches.get_mut(&it.watch)) {
+            printing.read(part, size, &mut watch.paths, &watch.comparison);
+        }
+    }
+
+    /// The user's answer has come to its end after so many microseconds; without one it broke off.
+    pub fn ended(&mut self, id: u64, printing: Option<Printing>, us: u64) {
+        let Some(exchange) = self.exchanges.get(&id) else { return };
+        let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
+        let answer = match printing {
+            Some(printing) => Answer::Came(Box::new(printing.end(&mut watch.paths, &watch.comparison)), us),
+            None => Answer::Lost(Cause::Primary),
+        };
+        self.settle(id, Whose::Primary, answer);
+    }
+
+    /// Takes an answer; compares when it was the last.
+    fn settle(&mut self, id: u64, whose: Whose, answer: Answer) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        let Some(awaited) = exchange.answer(whose).filter(|it| it.is_awaited()) else { return };
+        *awaited = answer;
+        // Nothing will be compared: what is under way is not waited for.
+        let is_lost =
+            matches!(exchange.primary, Answer::Lost(_)) || matches!(exchange.candidate, Answer::Lost(_));
+        if is_lost || exchange.is_settled() {
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        let Some(exchange) = self.exchanges.remove(&id) else { return };
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(exchange.copy.body.len());
+        let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
+        watch.in_flight = watch.in_flight.saturating_sub(1);
+        let mut events = Vec::new();
+        match (exchange.primary, exchange.candidate) {
+            (Answer::Came(primary, primary_us), Answer::Came(candidate, candidate_us)) => {
+                let secondary = match exchange.secondary {
+                    Some(Answer::Came(secondary, us)) => {
+                        events.push(Event::Latency(Whose::Secondary, us / 1_000));
+                        Some(secondary)
+                    }
+                    Some(_) => {
+                        events.push(Event::Dropped(Cause::Secondary));
+                        None
+                    }
+                    None => None,
+                };
+                watch.totals.primary_us = watch.totals.primary_us.saturating_add(primary_us);
+                watch.totals.candidate_us = watch.totals.candidate_us.saturating_add(candidate_us);
+                events.push(Event::Latency(Whose::Primary, primary_us / 1_000));
+                events.push(Event::Latency(Whose::Candidate, candidate_us / 1_000));
+                watch.compare(&primary, &candidate, secondary.as_deref(), &mut events);
+            }
+            (Answer::Lost(cause), _) | (_, Answer::Lost(cause)) => events.push(Event::Dropped(cause)),
+            _ => events.push(Event::Dropped(Cause::Primary)),
+        }
+        let rollout = Arc::clone(&watch.rollout);
+        self.events.extend(events.into_iter().map(|event| (Arc::clone(&rollout), event)));
+    }
+
+    /// What is to be counted since this was last asked.
+    pub fn take_events(&mut self) -> Vec<(Arc<str>, Event)> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Gives up what takes too long, and tells the process what was compared; the verdicts that have changed.
+    pub fn tick(&mut self, now_ms: i64, policy: &Policy, process: &dyn Process) -> Vec<Change> {
+        // A clock that was set back must not stop it.
+        if (0..TELL_MS).contains(&now_ms.saturating_sub(self.told_ms)) {
+            return Vec::new();
+        }
+        self.told_ms = now_ms;
+        let late = self.exchanges.iter().filter(|(_, exchange)| {
+            let timeout_ms = self.watches.get(&exchange.watch).map_or(0, |it| it.comparison.timeout_ms);
+            let most_ms = i64::try_from(timeout_ms).unwrap_or(0) + PATIENCE_MS;
+            !(0..most_ms).contains(&now_ms.saturating_sub(exchange.began_ms))
+        });
+        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(id);
+        }
+        let shared = Shared { place: &self.place, process };
+        let mut changes = Vec::new();
+        self.watches.retain(|identity, watch| {
+            if watch.totals.compared > 0 {
+                changes.extend(watch.tell(*identity, shared));
+            }
+            watch.in_flight > 0 || watch.totals.compared > 0 || is_watched(policy, &watch.rollout, *identity)
+        });
+        changes
+    }
+
+    /// What the process knows of a rollout's shadow.
+    #[must_use]
+    pub fn record(&self, rollout: &Rollout, process: &dyn Process) -> Option<Record> {
+        let identity = rollout.shadow.as_ref()?.comparison.as_ref()?.identity;
+        let (bytes, _) = process.read(&record_key(&self.place, &rollout.name))?;
+        Record::read(&bytes).filter(|record| record.identity == identity)
+    }
+}
+
+fn record_key(place: &str, rollout: &str) -> String {
+    format!("{place}shadow/{rollout}")
+}
+
+fn is_watched(policy: &Policy, rollout: &str, identity: u64) -> bool {
+    let shadow = policy.rollout_named(rollout).and_then(|(_, rollout)| rollout.shadow.as_ref());
+    shadow.and_then(|shadow| shadow.comparison.as_ref()).is_some_and(|it| it.identity == identity)
+}
+
+impl Watch {
+    fn compare(
+        &mut self,
+        primary: &Print,
+        candidate: &Print,
+        secondary: Option<&Print>,
+        events: &mut Vec<Event>,
+    ) {
+        let raw = compare(primary, candidate);
+        let noise = secondary.map(|secondary| compare(primary, secondary));
+        let is_paired = noise.is_some();
+        let noise = noise.unwrap_or_default();
+        self.totals.compared += 1;
+        self.totals.paired += u64::from(is_paired);
+        self.totals.equal += u64::from(raw.fields.is_empty());
+        self.totals.unknown_bodies += u64::from(raw.is_body_unknown);
+        for field in raw.fields.iter().chain(noise.fields.iter().filter(|field| !raw.has(**field))) {
+            let (tally, example) = self.fields.entry(*field).or_default();
+            let (is_raw, is_noise) = (raw.has(*field), noise.has(*field));
+            tally.raw += u64::from(is_raw);
+            tally.both += u64::from(is_raw && is_noise);
+            tally.only_candidate += u64::from(is_paired && is_raw && !is_noise);
+            tally.only_secondary += u64::from(is_noise && !is_raw);
+            if is_raw {
+                *example = [primary.seen(*field), candidate.seen(*field)];
+            }
+        }
+        let mut kinds: Vec<Kind> = raw.fields.iter().map(|field| field.kind()).collect();
+        kinds.dedup();
+        events.push(Event::Compared(kinds.is_empty()));
+        events.extend(kinds.into_iter().map(Event::Differs));
+    }
+
+    /// Adds what was compared to what the process knows. Where that cannot be written it is tried again.
+    fn tell(&mut self, identity: u64, shared: Shared<'_>) -> Vec<Change> {
+        let named = self.fields.iter().map(|(field, (tally, example))| Seeing {
+            kind: field.kind(),
+            name: field.name(&self.comparison, &self.paths).into(),
+            tally: *tally,
+            example: example.clone(),
+        });
+        let known = 2 + self.comparison.headers.len() + self.paths.len();
+        let batch =
+            Batch { totals: self.totals, fields: named.collect(), known: u64::try_from(known).unwrap_or(0) };
+        let has_secondary = self.comparison.secondary.is_some();
+        let mut is_replaced = false;
+        let told = shared.update(&record_key(shared.place, &self.rollout), |bytes| {
+            let new = || Record::new(identity, self.began_ms);
+            let mut record = Record::read(bytes).unwrap_or_else(new);
+            if record.identity != identity {
+                // Of two policies that are both in force for a while the older one has nothing to say any more.
+                is_replaced = record.began_ms > self.began_ms;
+                if is_replaced {
+                    return None;
+                }
+                record = new();
+            }
+            let changed = record.take(&batch, has_secondary);
+            Some((record.bytes(), (changed, record.totals.compared)))
+        });
+        if told.is_none() && !is_replaced {
+            return Vec::new();
+        }
+        let (changed, compared) = told.unwrap_or_default();
+        (self.totals, self.fields) = (Totals::default(), BTreeMap::new());
+        let changes =
+            changed.into_iter().map(|found| Change { rollout: (*self.rollout).into(), found, compared });
+        changes.collect()
+    }
+}
