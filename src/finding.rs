@@ -80,8 +80,6 @@ pub enum Problem {
         /// How many there are.
         found: u64,
     },
-    /// Part of the format, but not in this version.
-    NotSupportedYet,
     /// Not JSON.
     Syntax {
         /// What the reader of JSON says.
@@ -118,7 +116,6 @@ impl Problem {
             Problem::Twice(_) => "twice",
             Problem::ReachesItself(_) => "reaches-itself",
             Problem::OverLimit { .. } => "over-limit",
-            Problem::NotSupportedYet => "not-supported-yet",
             Problem::Syntax { .. } => "syntax",
         }
     }
@@ -143,7 +140,6 @@ impl fmt::Display for Problem {
             Problem::OverLimit { what, limit, found } => {
                 write!(f, "expected at most {limit} {what}, found {found}")
             }
-            Problem::NotSupportedYet => f.write_str("not supported yet"),
             Problem::Syntax { problem, line, column } => {
                 write!(f, "{problem} at line {line} column {column}")
             }

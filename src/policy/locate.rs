@@ -223,8 +223,7 @@ mod tests {
             Some(Problem::UnknownName { .. }) => Problem::Twice(text()),
             Some(Problem::Twice(_)) => Problem::ReachesItself(text()),
             Some(Problem::ReachesItself(_)) => Problem::over_limit("", 0, 0),
-            Some(Problem::OverLimit { .. }) => Problem::NotSupportedYet,
-            Some(Problem::NotSupportedYet) => Problem::Syntax { problem: text(), line: 0, column: 0 },
+            Some(Problem::OverLimit { .. }) => Problem::Syntax { problem: text(), line: 0, column: 0 },
             Some(Problem::Syntax { .. }) => return None,
         })
     }

@@ -92,6 +92,29 @@ class Shop(Noting):
         self.transport.write(head if method == "HEAD" or status == 204 else head + body)
 
 
+class Endless(Service):
+    """Answers with so many bytes."""
+
+    size = 0
+    streaming = None
+
+    def respond(self, fault, more, text):
+        if text.startswith("{"):
+            super().respond(fault, more, text)
+        else:
+            self.streaming = asyncio.get_running_loop().create_task(self.stream())
+
+    async def stream(self):
+        self.transport.write(b"HTTP/1.1 200 OK\r\nx-upstream: %s\r\ncontent-length: %d\r\n\r\n" % (self.name.encode(), self.size))
+        left = self.size
+        while left and not self.transport.is_closing():
+            part = min(left, 1 << 16)
+            self.transport.write(b"a" * part)
+            left -= part
+            while self.transport.get_write_buffer_size() > 1 << 20 and not self.transport.is_closing():
+                await asyncio.sleep(0.001)
+
+
 @contextlib.contextmanager
 def serving(service, name):
     """Serves until the end of the `with` block; gives the port."""
