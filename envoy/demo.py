@@ -186,15 +186,49 @@ def a_dark_launch(stage):
         say(f"{who:<27} {bold(response.upstream)}{f'   because {why}' if why else ''}")
 
 
+def shadow():
+    """`policies/dark-launch-shadow.json`, of all requests, and with values where there are differences."""
+    policy = load_policy("dark-launch-shadow")
+    shadow = policy["rollouts"][0]["shadow"]
+    shadow["percent"], shadow["compare"]["showValues"] = 100, True
+    return policy
+
+
+def shadow_traffic(stage):
+    """What the new version would have answered, and in what it would have been wrong."""
+    title(5, "A shadow: what the new version would have answered")
+    stage.behave("checkout-v2", wrong=0.05)
+    push(stage, shadow(), 5)
+    stage.wait_for_all_workers(in_force(5), seconds=5)
+    known = lambda: json.loads(stage.get("/.mulkko/shadow/checkout-v2", why).body)  # noqa: E731
+    why = ("x-mulkko-pass", make_pass(PASS_KEY, explain=True))
+    with stage.load(lambda: ("/checkout/order", []), per_second=200) as load:
+        document = wait_until(lambda: (it := known())["compared"] >= 600 and it, "comparisons", 30)
+    stage.behave("checkout-v2")
+    failed = len(load.failed)
+    upstreams = ", ".join({answer.upstream for answer in load.responses})
+    told = good("0") if failed == 0 else styled("31", failed)
+    say(f"{len(load.responses)} requests, answered by {upstreams}, failed: {told}")
+    say(f"{document['compared']} copies compared, {document['equal']} equal: each answer has a time and an id.")
+    say()
+    say(f"{'field':<12}{'differs':>8}{'anyway':>8}  evidence")
+    for field in document["fields"]:
+        anyway = field["both"] + field["onlySecondary"]
+        verdict = bold(f"10^{field['evidence']:.1f} to 1: {field['example']['primary']}, here {field['example']['shadow']}")
+        say(f"{field['name']:<12}{field['different']:>8}{anyway:>8}  {verdict if field['differs'] else 'none: noise'}")
+    say()
+    say("`anyway` is how often another copy of checkout-v1 differed from the answer that the user got.")
+
+
 def a_blue_green_switch(stage):
     """Everybody moves at one instant, under load."""
-    title(5, "A blue-green switch under load")
+    title(6, "A blue-green switch under load")
     policy = load_policy("blue-green")
     flip = time.time() + 4
     policy["rollouts"][0]["strategy"]["blueGreen"]["at"] = instant(flip - time.time())
     with Load(stage.port, lambda: ("/checkout", [])) as load:
-        push(stage, policy, 5)
-        stage.wait_for_all_workers(in_force(5), seconds=3)
+        push(stage, policy, 6)
+        stage.wait_for_all_workers(in_force(6), seconds=3)
         wait_until(lambda: time.time() > flip + 1, "a second of the new version", 10)
     answers = [answer for answer in load.responses if answer.sent > flip - 2]
     blue = [answer for answer in answers if answer.upstream == "checkout-v1"]
@@ -218,9 +252,9 @@ def with_flags(policy):
 
 def feature_flags(stage):
     """One flag, as the upstream and as an OpenFeature SDK get it."""
-    title(6, "Feature flags: a header for the service behind, OFREP for who asks")
-    push(stage, with_flags(canary(25)), 6)
-    stage.wait_for_all_workers(in_force(6), headers=[user(0)], seconds=5)
+    title(7, "Feature flags: a header for the service behind, OFREP for who asks")
+    push(stage, with_flags(canary(25)), 7)
+    stage.wait_for_all_workers(in_force(7), headers=[user(0)], seconds=5)
     answers = get_all(stage.port, [("/checkout", [user(number), ("x-echo", "1")]) for number in range(USERS)])
     headers = [answer.echo.header("x-mulkko-flags") for answer in answers]
     for header in "new-cart", "new-cart=?0":
@@ -237,11 +271,11 @@ def feature_flags(stage):
 
 def a_rollback(stage):
     """A canary that begins to fail, and what its guard makes of it."""
-    title(7, "Rollback: the canary begins to fail, and nobody is awake")
+    title(8, "Rollback: the canary begins to fail, and nobody is awake")
     policy = canary(5)
     policy["rollouts"][0]["guard"] = {"warmup": "0s"}
-    push(stage, policy, 7)
-    stage.wait_for_all_workers(in_force(7), headers=[user(0)], seconds=5)
+    push(stage, policy, 8)
+    stage.wait_for_all_workers(in_force(8), headers=[user(0)], seconds=5)
     numbers = itertools.count()
     with stage.load(lambda: ("/checkout", [user(next(numbers))]), per_second=400) as load:
         wait_until(lambda: stage.metric("guard_requests", variant="canary", test="errors") >= 20, "the guard", 60)
@@ -266,7 +300,7 @@ def a_rollback(stage):
 
 def what_was_counted(stage):
     """The metrics, as an operator sees them."""
-    title(8, "What Prometheus sees")
+    title(9, "What Prometheus sees")
     for name, labels, value in sorted(stage.metrics(), key=lambda series: series[2], reverse=True):
         if name in ("requests", "flag_evaluations"):
             series = ", ".join(f'{label}="{it}"' for label, it in sorted(labels.items()) if label != "policy")
@@ -302,6 +336,7 @@ def give_tour(server, plugin):
         the_same_user(stage, found)
         a_new_policy(stage)
         a_dark_launch(stage)
+        shadow_traffic(stage)
         a_blue_green_switch(stage)
         feature_flags(stage)
         a_rollback(stage)

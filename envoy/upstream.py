@@ -3,11 +3,11 @@
 `python upstream.py checkout-v1 checkout-v2` serves each name on a free port of its own and prints the ports as one line
 of JSON. Every response says its service's name, in `x-upstream` and in the body. A request for `/echo`, or with the
 header `x-echo`, gets back what arrived here, as JSON: `{"upstream", "method", "path", "headers": [[name, value], ...]}`
-with the bytes of header values as Latin-1.
+with the bytes of header values as Latin-1. A path that ends in `/order` gets JSON, in which a time and an id are new each time.
 
 A service fails on demand. `POST /manners` with `{"fault": "503", "ratio": 0.2, "delay_ms": 40}` says how it behaves from
 now on: so many of its requests get the fault, others with another `seed`, and all are answered so late. The header
-`x-fault` says it of one request; `x-respond-with: name: value` has the response carry one more header, and `x-trailer` a
+`x-fault` says it of one request; `"wrong": 0.05` has so many orders add up to something else; `x-respond-with: name: value` has the response carry one more header, and `x-trailer` a
 trailer. Faults are:
     three digits   an answer with that status
     close          no answer: the connection is closed
@@ -21,6 +21,7 @@ import collections
 import json
 import random
 import sys
+import time
 from dataclasses import dataclass
 
 
@@ -32,10 +33,17 @@ class Manners:
     fault: str = "503"
     ratio: float = 0.0
     delay_ms: float = 0.0
+    wrong: float = 0.0
 
     def draw(self):
         """The fault of the next request, or None."""
         return self.fault if self.dice.random() < self.ratio else None
+
+    def order(self):
+        """An order."""
+        total = 30 if self.dice.random() < self.wrong else 29
+        items = [{"sku": "kimchi", "price": 12}, {"sku": "rice", "price": 17}]
+        return {"items": items, "total": total, "now": time.time(), "trace": f"{self.dice.getrandbits(64):016x}"}
 
 
 class Service(asyncio.Protocol):
@@ -75,9 +83,13 @@ class Service(asyncio.Protocol):
         values = dict(headers)
         if path.startswith("/echo") or "x-echo" in values:
             text = json.dumps({"upstream": self.name, "method": method, "path": path, "headers": headers}) + "\n"
+        elif path.endswith("/order"):
+            text = json.dumps(manners.order()) + "\n"
         else:
             text = self.name + "\n"
         more = f"{values['x-respond-with']}\r\n" if "x-respond-with" in values else ""
+        if path.endswith("/order"):
+            more += "content-type: application/json\r\n"
         if "x-trailer" in values:
             more += "transfer-encoding: chunked\r\n"
             text = f"{len(text):x}\r\n{text}\r\n0\r\n{values['x-trailer']}\r\n\r\n"
