@@ -1,7 +1,7 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-serve test-azure test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy bench-serve bench-push guard-report lint size
+.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-serve test-azure test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push guard-report lint size
 
 TARGET := wasm32-wasip1
 WASM := target/$(TARGET)/release/mulkko.wasm
@@ -110,7 +110,7 @@ test-differential: $(READY) ## ten thousand flags and contexts, beside flagd's o
 	cargo build --release --example evaluate
 	$(PYTHON) tests/differential/compare.py --count 10000 --seed 1 -- target/release/examples/evaluate
 
-bench: bench-engine bench-instructions bench-price bench-swap bench-envoy bench-serve bench-push ## all that follow
+bench: bench-engine bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push ## all that follow
 
 bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags beside other engines
 	cargo bench --bench engine
@@ -135,6 +135,9 @@ bench-swap: build ## pauses, time and memory that a new policy takes: tests/benc
 
 bench-envoy: build ## OFREP's answers, and how soon a canary is rolled back
 	$(PYTHON) tests/envoy/bench.py
+
+bench-shadow: build ## what a shadow costs the requests that it copies
+	$(PYTHON) tests/bench/shadow.py
 
 bench-serve: command ## how soon a push comes to 2,000 waiting clients of `mulkko serve`, and its memory
 	cargo run --release --example waiting -- target/release/mulkko target/waiting

@@ -45,6 +45,12 @@
 //! 3. Every VM finds it at its next tick ([`guard::Verdicts`]), and from then on [`decide::decide`] gives the default.
 //! 4. It lapses when a policy of the same or a higher revision does not guard the variant any more.
 //!
+//! # The life of a copy
+//! 1. [`decide::decide`] says whose shadow has a request copied; where the proxy is to do it, [`effects`] names the cluster.
+//! 2. [`shadow::Shadows`] takes it by its headers, gathers its body, and has its copies sent at the next tick.
+//! 3. Of each answer only hashes are kept ([`shadow::Printing`]); when all are there they are compared.
+//! 4. Once a second a VM adds what it has seen to the process's record, in shared data, with the evidence of each field.
+//!
 //! # Modules
 //! | job | modules |
 //! |---|---|
@@ -54,6 +60,7 @@
 //! | deciding, and what follows from it | [`decide`], [`effects`], [`structured`] |
 //! | flags for who asks for them | [`ofrep`] |
 //! | taking the traffic back | [`guard`] |
+//! | what a new version would have answered | [`shadow`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
 //! | deciding without a proxy | [`dry_run`], [`cases`] |
 //! | what is likely not what was meant | `lint` |

@@ -115,7 +115,7 @@ fn done(status: u32) -> Result<(), Failed> {
 }
 
 /// Counts a failure.
-fn failed(status: u32) -> Failed {
+pub fn failed(status: u32) -> Failed {
     FAILURES.set(FAILURES.get().saturating_add(1));
     Failed(status)
 }
@@ -372,7 +372,8 @@ pub fn clear_route_cache() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sends a request to `cluster`; the reply comes to the current root context.
+/// Sends a request to `cluster`; the reply comes to the current root context. That it cannot be sent is no failure of the
+/// host's, and not counted: the cluster is not there, or has no healthy host, or its circuit breaker is open.
 pub fn call(
     cluster: &str,
     headers: Vec<(&str, &str)>,
@@ -380,7 +381,7 @@ pub fn call(
     timeout: Duration,
 ) -> Result<u32, Failed> {
     hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), timeout)
-        .map_err(|status| failed(status as u32))
+        .map_err(|status| Failed(status as u32))
 }
 
 // The module's entry point. The SDK's macro writes the `unsafe` that calls the constructors.

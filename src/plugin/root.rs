@@ -285,7 +285,10 @@ impl Root {
         match host::call(cluster, headers, None, timeout) {
             Ok(call) => fetching.call = Some(call),
             // No such cluster, no healthy host, or its circuit breaker is open: no reply will come.
-            Err(_) => self.answered(News::Failed),
+            Err(host::Failed(status)) => {
+                host::failed(status);
+                self.answered(News::Failed);
+            }
         }
     }
 

@@ -23,10 +23,11 @@ ADDED = {"__name__", "instance", "job"}
 
 
 def policy(revision):
-    """A guarded canary, and flags that requests carry upstream."""
+    """A guarded canary with a shadow, and flags that requests carry upstream."""
     flags = load_policy("flags")
     exported = {key: flags[key] for key in ("flags", "$evaluators", "flagKey", "attributes", "cohorts") if key in flags}
     document = guarded(20, revision)
+    document["rollouts"][0]["shadow"] = {"cluster": "checkout-v2", "percent": 10, "mode": "compare"}
     return {**exported, **document, "keys": {**flags.get("keys", {}), **document["keys"]}}
 
 
@@ -53,6 +54,9 @@ def watched(tmp_path_factory):
                 stage.get("/checkout", user(1), ("x-mulkko-pass", "forged"))
                 stage.get("/checkout", user(1), ("baggage", f"theirs={'1' * 8_180}"))
                 stage.get("/checkout", user(1), ("x-fault", "503"))
+                # Of a tenth of them the shadow is told that it cannot be copied.
+                for _ in range(50):
+                    stage.get("/checkout", ("x-bytes", b"\xff"))
                 path = "/ofrep/v1/evaluate/flags/page-size"
                 with stage.connect() as connection:
                     connection.send("POST", path, body=b'{"context": {"targetingKey": "user-1"}}')
@@ -76,12 +80,13 @@ def test_the_readme_names_all_metrics():
     assert {one or other for one, other in re.findall(defined, source_text)} == named
 
 
-@pytest.mark.parametrize(("names", "cell"), [(names, cell) for names, _, cell in METRICS])
-def test_prometheus_has_each_metric_with_its_labels(watched, names, cell):
+@pytest.mark.parametrize(("names", "kind", "cell"), METRICS)
+def test_prometheus_has_each_metric_with_its_labels(watched, names, kind, cell):
     _, prometheus, _ = watched
     labels, values = labels_in(cell)
     for name in re.findall(r"`(\w+)`", names):
-        found = [series for series, _ in prometheus.wait_for(f'{{__name__="{name}"}}')]
+        series_name = f"{name}_count" if kind == "histogram" else name
+        found = [series for series, _ in prometheus.wait_for(f'{{__name__="{series_name}"}}')]
         assert {label for series in found for label in series} - ADDED == {"policy", *labels}, name
         if values:
             assert {series["outcome"] for series in found} == values, name
