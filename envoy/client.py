@@ -41,7 +41,7 @@ class Response:
     @property
     def echo(self):
         """The request as the upstream received it; see `upstream.py`."""
-        return Echo(json.loads(self.body))
+        return Echo(json.loads(self.body or self.header("x-echo")))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Connection:
     def _open(self):
         self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.received = b""
+        self.received = bytearray()
         self.closing = False
 
     def __enter__(self):
@@ -121,7 +121,8 @@ class Connection:
         length = next((int(value) for name, value in headers if name == "content-length"), 0) if method != "HEAD" else 0
         while len(self.received) < length:
             self._receive()
-        body, self.received = self.received[:length], self.received[length:]
+        body = bytes(self.received[:length])
+        del self.received[:length]
         self.closing = ("connection", "close") in headers
         return Response(int(status.split(" ")[1]), headers, body, sent, time.time())
 

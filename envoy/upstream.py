@@ -3,12 +3,13 @@
 `python upstream.py checkout-v1 checkout-v2` serves each name on a free port of its own and prints the ports as one line
 of JSON. Every response says its service's name, in `x-upstream` and in the body. A request for `/echo`, or with the
 header `x-echo`, gets back what arrived here, as JSON: `{"upstream", "method", "path", "headers": [[name, value], ...]}`
-with the bytes of header values as Latin-1. A path that ends in `/order` gets JSON, in which a time and an id are new each time.
+with the bytes of header values as Latin-1; for a HEAD, in the header `x-echo`. A path that ends in `/order` gets JSON, in
+which a time and an id are new each time.
 
 A service fails on demand. `POST /manners` with `{"fault": "503", "ratio": 0.2, "delay_ms": 40}` says how it behaves from
-now on: so many of its requests get the fault, others with another `seed`, and all are answered so late. The header
-`x-fault` says it of one request; `"wrong": 0.05` has so many orders add up to something else; `x-respond-with: name: value` has the response carry one more header, and `x-trailer` a
-trailer. Faults are:
+now on: so many of its requests get the fault, others with another `seed`, and all are answered so late; `"wrong": 0.05` has
+so many orders add up to something else. The header `x-fault` says of one request what its fault is;
+`x-respond-with: name: value` has the response carry one more header, and `x-trailer` a trailer. Faults are:
     three digits   an answer with that status
     close          no answer: the connection is closed
     break-off      half of an answer, then the connection is closed
@@ -95,6 +96,8 @@ class Service(asyncio.Protocol):
             text = f"{len(text):x}\r\n{text}\r\n0\r\n{values['x-trailer']}\r\n\r\n"
         else:
             more += f"content-length: {len(text)}\r\n"
+        if method == "HEAD":
+            more, text = f"{more}x-echo: {text.rstrip()}\r\n", ""
         fault = values.get("x-fault") or manners.draw()
         if manners.delay_ms:
             asyncio.get_running_loop().call_later(manners.delay_ms / 1000, self.respond, fault, more, text)

@@ -131,7 +131,7 @@ pub fn tick(shared: &Shared, now_ms: i64, mut is_time_up: impl FnMut() -> bool) 
         count(&shared.metrics, &rollout, event);
     }
     let Some(in_force) = shared.policy() else { return };
-    for change in shadows.tick(now_ms, &in_force.policy, &Host(&shared.metrics)) {
+    for change in shadows.tick(now_ms, &in_force.policy, &Host(&shared.metrics), is_time_up) {
         log::warn!("{}: {change}", shared.configuration.name);
     }
 }

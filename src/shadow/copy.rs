@@ -118,6 +118,11 @@ impl Copy {
         Ok(Copy { headers: all, body: Vec::new() })
     }
 
+    /// How many bytes its headers take.
+    pub fn header_bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Its headers, and the one that says for whom it is.
     pub fn headers(&self, whose: Whose) -> Vec<(&str, &str)> {
         let mark = if whose == Whose::Secondary { "secondary" } else { "compare" };

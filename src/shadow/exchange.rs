@@ -19,12 +19,14 @@ use crate::shadow::print::{Paths, Print, Printing, Seen, Whose};
 use crate::shadow::record::{Batch, Change, Record, Seeing, Tally, Totals};
 use crate::shadow::{Comparison, Shadow};
 
-/// The most bytes of bodies that wait for being sent.
+/// The most bytes of copies that have not been sent yet, whether their bodies have come or not.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 /// How long the user's answer may take after that of the copy must have come, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
 /// How often the process is told, in milliseconds.
 const TELL_MS: i64 = 1_000;
+/// How far ahead a record may have begun, in milliseconds: clocks move a little, and what claims more is made up.
+const AHEAD_MS: i64 = 10_000;
 
 /// The shadows of one policy name, in one VM.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ pub struct Shadows {
     waiting_bytes: usize,
     last: u64,
     told_ms: i64,
+    /// The watches that have not told the process yet, since it was last time to.
+    untold: Vec<u64>,
     events: Vec<(Arc<str>, Event)>,
 }
 
@@ -100,7 +104,10 @@ struct Watch {
 #[derive(Debug)]
 struct Exchange {
     watch: u64,
-    copy: Copy,
+    /// Gone once it has been sent.
+    copy: Option<Copy>,
+    /// How many of the bytes that may wait are its own.
+    waiting_bytes: usize,
     primary: Answer,
     candidate: Answer,
     secondary: Option<Answer>,
@@ -197,15 +204,18 @@ impl Shadows {
         if watch.in_flight >= comparison.max_in_flight {
             return Err(Cause::InFlight);
         }
-        if self.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
+        let copy = Copy::of(comparison, headers, edits)?;
+        let waiting_bytes = bytes.saturating_add(copy.header_bytes());
+        if self.waiting_bytes.saturating_add(waiting_bytes) > MAX_WAITING_BYTES {
             return Err(Cause::Memory);
         }
-        let copy = Copy::of(comparison, headers, edits)?;
+        self.waiting_bytes += waiting_bytes;
         watch.in_flight += 1;
         self.last = self.last.wrapping_add(1);
         let exchange = Exchange {
             watch: comparison.identity,
-            copy,
+            copy: Some(copy),
+            waiting_bytes,
             primary: Answer::Awaited,
             candidate: Answer::Awaited,
             secondary: (shadowed.has_secondary && comparison.secondary.is_some()).then_some(Answer::Awaited),
@@ -218,18 +228,18 @@ impl Shadows {
     /// The request has come to its end, with this body: its copies can be sent.
     pub fn complete(&mut self, id: u64, body: Vec<u8>) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
-        self.waiting_bytes = self.waiting_bytes.saturating_add(body.len());
-        exchange.copy.body = body;
+        let Some(copy) = &mut exchange.copy else { return };
+        copy.body = body;
         self.queue.push_back((id, Whose::Candidate));
         if exchange.secondary.is_some() {
             self.queue.push_back((id, Whose::Secondary));
         }
     }
 
-    /// Whether copies wait for being sent.
+    /// Whether copies wait for being sent, or the process for being told.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.untold.is_empty()
     }
 
     /// Whether anything is under way, or is to be told.
@@ -246,6 +256,7 @@ impl Shadows {
         }
         let (id, whose) = self.queue.pop_front()?;
         let exchange = self.exchanges.get(&id)?;
+        let copy = exchange.copy.as_ref()?;
         let watch = self.watches.get(&exchange.watch)?;
         let cluster = match (whose, &watch.comparison.secondary) {
             (Whose::Secondary, Some(secondary)) => &secondary.cluster,
@@ -255,8 +266,8 @@ impl Shadows {
             id,
             whose,
             cluster,
-            headers: exchange.copy.headers(whose),
-            body: &exchange.copy.body,
+            headers: copy.headers(whose),
+            body: &copy.body,
             timeout_ms: watch.comparison.timeout_ms,
         })
     }
@@ -267,11 +278,11 @@ impl Shadows {
             Ok(call) => _ = self.calls.insert(call, Sent { id, whose, at_us: now_us }),
             Err(cause) => self.settle(id, whose, Answer::Lost(cause)),
         }
-        // It may have been the last one that needs the body.
-        let is_waiting = self.queue.iter().any(|(waiting, _)| *waiting == id);
-        if !is_waiting && let Some(exchange) = self.exchanges.get_mut(&id) {
-            let body = std::mem::take(&mut exchange.copy.body);
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(body.len());
+        // The secondary's is next in the queue, if there is one.
+        let is_last = self.queue.front().is_none_or(|(next, _)| *next != id);
+        if is_last && let Some(exchange) = self.exchanges.get_mut(&id) {
+            exchange.copy = None;
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(std::mem::take(&mut exchange.waiting_bytes));
         }
     }
 
@@ -354,7 +365,7 @@ impl Shadows {
 
     fn close(&mut self, id: u64) {
         let Some(exchange) = self.exchanges.remove(&id) else { return };
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(exchange.copy.body.len());
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(exchange.waiting_bytes);
         let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
         watch.in_flight = watch.in_flight.saturating_sub(1);
         let mut events = Vec::new();
@@ -389,13 +400,41 @@ impl Shadows {
         std::mem::take(&mut self.events)
     }
 
-    /// Gives up what takes too long, and tells the process what was compared; the verdicts that have changed.
-    pub fn tick(&mut self, now_ms: i64, policy: &Policy, process: &dyn Process) -> Vec<Change> {
+    /// Gives up what takes too long, and tells the process what was compared, until `is_time_up`; the verdicts that have
+    /// changed.
+    pub fn tick(
+        &mut self,
+        now_ms: i64,
+        policy: &Policy,
+        process: &dyn Process,
+        mut is_time_up: impl FnMut() -> bool,
+    ) -> Vec<Change> {
         // A clock that was set back must not stop it.
-        if (0..TELL_MS).contains(&now_ms.saturating_sub(self.told_ms)) {
-            return Vec::new();
+        if !(0..TELL_MS).contains(&now_ms.saturating_sub(self.told_ms)) {
+            self.told_ms = now_ms;
+            self.give_up(now_ms);
+            self.untold = self.watches.keys().copied().collect();
         }
-        self.told_ms = now_ms;
+        let shared = Shared { place: &self.place, process };
+        let mut changes = Vec::new();
+        while let Some(identity) = self.untold.pop() {
+            let Some(watch) = self.watches.get_mut(&identity) else { continue };
+            if watch.totals.compared > 0 {
+                changes.extend(watch.tell(identity, shared, now_ms));
+            }
+            let is_used = watch.in_flight > 0 || watch.totals.compared > 0;
+            if !is_used && !is_watched(policy, &watch.rollout, identity) {
+                self.watches.remove(&identity);
+            }
+            if is_time_up() {
+                break;
+            }
+        }
+        changes
+    }
+
+    /// Gives up what takes too long.
+    fn give_up(&mut self, now_ms: i64) {
         let late = self.exchanges.iter().filter(|(_, exchange)| {
             let timeout_ms = self.watches.get(&exchange.watch).map_or(0, |it| it.comparison.timeout_ms);
             let most_ms = i64::try_from(timeout_ms).unwrap_or(0) + PATIENCE_MS;
@@ -404,15 +443,6 @@ impl Shadows {
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.close(id);
         }
-        let shared = Shared { place: &self.place, process };
-        let mut changes = Vec::new();
-        self.watches.retain(|identity, watch| {
-            if watch.totals.compared > 0 {
-                changes.extend(watch.tell(*identity, shared));
-            }
-            watch.in_flight > 0 || watch.totals.compared > 0 || is_watched(policy, &watch.rollout, *identity)
-        });
-        changes
     }
 
     /// What the process knows of a rollout's shadow.
@@ -467,7 +497,7 @@ impl Watch {
     }
 
     /// Adds what was compared to what the process knows. Where that cannot be written it is tried again.
-    fn tell(&mut self, identity: u64, shared: Shared<'_>) -> Vec<Change> {
+    fn tell(&mut self, identity: u64, shared: Shared<'_>, now_ms: i64) -> Vec<Change> {
         let named = self.fields.iter().map(|(field, (tally, example))| Seeing {
             kind: field.kind(),
             name: field.name(&self.comparison, &self.paths).into(),
@@ -484,7 +514,8 @@ impl Watch {
             let mut record = Record::read(bytes).unwrap_or_else(new);
             if record.identity != identity {
                 // Of two policies that are both in force for a while the older one has nothing to say any more.
-                is_replaced = record.began_ms > self.began_ms;
+                let began = self.began_ms.saturating_add(1)..=now_ms.saturating_add(AHEAD_MS);
+                is_replaced = began.contains(&record.began_ms);
                 if is_replaced {
                     return None;
                 }

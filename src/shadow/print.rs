@@ -198,12 +198,14 @@ impl Printing {
     pub fn new(comparison: &Comparison, headers: &Headers<'_>, whose: Whose) -> Printing {
         let status = headers.value(":status").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
         let encoding = headers.value("content-encoding");
-        let content_type = headers.value("content-type");
-        let json = content_type.filter(|it| is_json(it)).map(|_| {
+        let is_encoded = encoding.is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
+        let most = comparison.max_body_bytes;
+        let length = headers.value("content-length").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
+        let is_read = !is_encoded && length.is_none_or(|length: usize| length <= most);
+        let json = headers.value("content-type").filter(|it| is_read && is_json(it)).map(|_| {
             let sketch = Box::new(Sketch { cells: [0; CELLS], paths: Vec::new() });
             (Reader::new(comparison.items), sketch)
         });
-        let is_encoded = encoding.is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
         Printing {
             whose,
             status: status.unwrap_or(0),
@@ -213,10 +215,10 @@ impl Printing {
                 .map(|name| header(name, headers, comparison.shows_values))
                 .collect(),
             is_encoded,
-            most: comparison.max_body_bytes,
+            most,
             length: 0,
             hash: FnvHasher::default().finish(),
-            json: json.filter(|_| !is_encoded),
+            json,
         }
     }
 
@@ -235,11 +237,12 @@ impl Printing {
         hasher.write(part);
         self.hash = hasher.finish();
         self.length = self.length.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
-        let Some((reader, sketch)) = &mut self.json else { return };
-        reader.read(part, &mut Sketching { sketch, paths, comparison, whose: self.whose });
         // What is too long to be read whole is compared by its length and its beginning.
         if self.length > u64::try_from(self.most).unwrap_or(u64::MAX) {
             self.json = None;
+        }
+        if let Some((reader, sketch)) = &mut self.json {
+            reader.read(part, &mut Sketching { sketch, paths, comparison, whose: self.whose });
         }
     }
 

@@ -53,19 +53,22 @@ fn document(rollout: &str, shadow: &Shadow, comparison: &Comparison, record: &Re
         if record.began_ms == 0 { 0 } else { now_ms.saturating_sub(record.began_ms).max(0) / 1_000 };
     let noise = if comparison.secondary.is_some() { "cancelled" } else { "not cancelled" };
     let secondary = comparison.secondary.as_ref().map_or("null".to_owned(), |it| quoted(&it.cluster));
-    let mean_ms = |us: u64| thousandths(us.checked_div(totals.compared).unwrap_or(0));
+    let mean_us = |us: u64| us.checked_div(totals.compared).unwrap_or(0);
+    let (primary_us, shadow_us) = (mean_us(totals.primary_us), mean_us(totals.candidate_us));
+    let sign = if shadow_us < primary_us { "-" } else { "" };
     let mut text = format!(
         "{{\n  \"rollout\": {},\n  \"cluster\": {},\n  \"secondary\": {secondary},\n  \"noise\": \"{noise}\",\n  \
          \"seconds\": {seconds},\n  \"compared\": {},\n  \"paired\": {},\n  \"equal\": {},\n  \
-         \"bodiesNotCompared\": {},\n  \"meanMilliseconds\": {{\"primary\": {}, \"shadow\": {}}},\n  \"fields\": [",
+         \"bodiesNotCompared\": {},\n  \"meanMilliseconds\": {{\"primary\": {}, \"shadow\": {}, \"difference\": {sign}{}}},\n  \"fields\": [",
         quoted(rollout),
         quoted(&shadow.cluster),
         totals.compared,
         totals.paired,
         totals.equal,
         totals.unknown_bodies,
-        mean_ms(totals.primary_us),
-        mean_ms(totals.candidate_us),
+        thousandths(primary_us),
+        thousandths(shadow_us),
+        thousandths(shadow_us.abs_diff(primary_us)),
     );
     let mut worst: Vec<&Found> = record.fields.iter().filter(|found| found.seen.tally.raw > 0).collect();
     worst.sort_by(|a, b| {

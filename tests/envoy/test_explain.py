@@ -76,8 +76,8 @@ def random_request(draw):
     headers = [("host", draw.choices(HOSTS, weights=[5, 1, 2, 1])[0])]
     headers += [(name, draw.choice(values)) for name, values in HEADERS.items() if draw.random() < 0.4]
     if draw.random() < 0.8:
-        # A few are the user whom `policies/layers-and-holdout.json` holds out: of 2 % few would be met by chance.
-        number = 19 if draw.random() < 0.05 else draw.randrange(10_000)
+        # Many are the user whom `policies/layers-and-holdout.json` holds out: of 2 % few would be met by chance.
+        number = 19 if draw.random() < 0.25 else draw.randrange(10_000)
         headers.append(("x-user-id", f"user-{number}"))
     if draw.random() < 0.5:
         headers.append(("cookie", f"theirs=1; mulkko_id=device-{draw.randrange(10_000)}"))
