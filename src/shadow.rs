@@ -7,10 +7,12 @@ mod copy;
 mod difference;
 mod exchange;
 mod field;
+mod ignored;
 pub mod json;
 mod print;
 mod record;
 mod report;
+mod watch;
 
 use std::sync::Arc;
 
@@ -20,8 +22,9 @@ use crate::logic::Condition;
 use crate::policy::KeyId;
 
 pub use copy::{Begun, Cause};
-pub use exchange::{Call, Event, Shadows};
+pub use exchange::{Call, Copied, Event, Shadows};
 pub use field::Kind;
+pub use ignored::Ignored;
 pub use json::Items;
 pub use print::{Printing, Whose};
 pub use record::Change;
@@ -48,6 +51,14 @@ pub struct Shadow {
     pub methods: Box<[Box<str>]>,
     /// How the answers are compared; where they are not, the proxy copies.
     pub comparison: Option<Arc<Comparison>>,
+}
+
+impl Shadow {
+    /// Whether the proxy is to copy requests: all of them, or those that are too long to be compared.
+    #[must_use]
+    pub fn mirrors(&self) -> bool {
+        self.comparison.as_ref().is_none_or(|comparison| comparison.mirrors_large)
+    }
 }
 
 /// How answers are compared.
@@ -88,29 +99,6 @@ pub struct Secondary {
     pub end: Threshold,
 }
 
-/// Paths of JSON that are not compared, with all below them: JSON Pointers, in which `*` stands for any one step.
-#[derive(Debug)]
-pub struct Ignored(pub Box<[Box<str>]>);
-
-impl Ignored {
-    /// Whether it is a path: of no more bytes than are kept of paths in documents, or it might never match.
-    #[must_use]
-    pub fn is_path(text: &str) -> bool {
-        text.starts_with('/') && text.len() <= json::MAX_PATH_BYTES
-    }
-
-    /// Whether this path of a document is ignored.
-    #[must_use]
-    pub fn has(&self, path: &[u8]) -> bool {
-        self.0.iter().any(|ignored| {
-            let mut steps = path.split(|byte| *byte == b'/');
-            ignored.split('/').all(|expected| {
-                steps.next().is_some_and(|step| expected == "*" || expected.as_bytes() == step)
-            })
-        })
-    }
-}
-
 /// Whether a request is a copy.
 #[must_use]
 pub fn is_copy(headers: &Headers<'_>) -> bool {
@@ -129,30 +117,11 @@ mod tests {
             timeout_ms: 1_000,
             credentials: false,
             headers: Box::new(["content-type".into(), "x-a".into(), "set-cookie".into()]),
-            ignored: Ignored(Box::new(["/meta".into()])),
+            ignored: Ignored::new(&["/meta".to_owned()]),
             items: Items::Any,
             secondary: None,
             shows_values: false,
             identity: 0,
-        }
-    }
-
-    #[test]
-    fn what_is_ignored_is_ignored_with_all_below_it() {
-        let ignored = Ignored(Box::new(["/meta".into(), "/items/*/id".into(), "/a~1b".into()]));
-        for (path, expected) in [
-            ("/meta", true),
-            ("/meta/now", true),
-            ("/metadata", false),
-            ("", false),
-            ("/items/7/id", true),
-            ("/items/*/id/x", true),
-            ("/items/7", false),
-            ("/items/7/8/id", false),
-            ("/a~1b", true),
-            ("/a/b", false),
-        ] {
-            assert_eq!(ignored.has(path.as_bytes()), expected, "{path}");
         }
     }
 }

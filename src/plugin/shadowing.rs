@@ -6,14 +6,13 @@ use std::time::Duration;
 use proxy_wasm::types::{BufferType, MapType};
 
 use crate::decide::Shadowed;
-use crate::effects::{Edit, MIRROR};
+use crate::effects::MIRROR;
 use crate::headers::Headers;
 use crate::plugin::guarding::Host;
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
 use crate::plugin::shared::{InForce, Shared};
-use crate::policy::Rollout;
-use crate::shadow::{Begun, Call, Cause, Event, Printing};
+use crate::shadow::{Begun, Call, Cause, Copied, Event, Printing};
 
 /// A request that is copied, and its answer.
 pub struct Copying {
@@ -30,19 +29,16 @@ pub struct Copying {
 
 impl Copying {
     /// Begins with a request that the shadow of a rollout may have picked.
-    pub fn begin(
+    pub fn begin<'c>(
         shared: &Shared,
         in_force: Option<&InForce>,
         shadowed: Option<Shadowed>,
-        headers: &Headers<'_>,
-        edits: &[Edit<'_>],
-        is_whole: bool,
-        now_ms: impl FnOnce() -> i64,
+        copied: impl FnOnce() -> Copied<'c>,
     ) -> Begun {
         let picked =
             shadowed.and_then(|shadowed| Some((in_force?.policy.rollout(shadowed.rollout)?, shadowed)));
-        picked.map_or(Begun::Left, |(rollout, shadowed): (&Rollout, _)| {
-            shared.shadows.borrow_mut().begin(rollout, shadowed, headers, edits, is_whole, now_ms())
+        picked.map_or(Begun::Left, |(rollout, shadowed)| {
+            shared.shadows.borrow_mut().begin(rollout, shadowed, copied())
         })
     }
 
@@ -127,6 +123,7 @@ pub fn tick(shared: &Shared, now_ms: i64, mut is_time_up: impl FnMut() -> bool) 
             break;
         }
     }
+    shadows.read_on(&mut is_time_up);
     for (rollout, event) in shadows.take_events() {
         count(&shared.metrics, &rollout, event);
     }

@@ -17,7 +17,7 @@ use crate::plugin::ofrep::{Taken, Waiting};
 use crate::plugin::shadowing::Copying;
 use crate::plugin::shared::{InForce, Shared};
 use crate::plugin::{now_ms, random};
-use crate::shadow;
+use crate::shadow::{self, Copied};
 
 /// One request and its response.
 pub struct Stream {
@@ -97,15 +97,12 @@ impl Stream {
         let policy = in_force.as_ref().map(|it| &*it.policy);
         let mut decisions = policy.map(|policy| decide(policy, request)).unwrap_or_default();
         let effects = effects(policy, &decisions, &request);
-        let begun = Copying::begin(
-            &shared,
-            in_force.as_deref(),
-            decisions.shadow,
-            &headers,
-            &effects.edits,
+        let begun = Copying::begin(&shared, in_force.as_deref(), decisions.shadow, || Copied {
+            headers: &headers,
+            edits: &effects.edits,
             is_whole,
-            || proxy.now_ms(),
-        );
+            now_ms: proxy.now_ms(),
+        });
         self.apply(effects);
         self.copying = Copying::go_on(&shared, begun, is_whole).map(Box::new);
         self.count(in_force.as_deref(), &decisions);

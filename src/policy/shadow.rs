@@ -169,7 +169,7 @@ fn ignored(paths: &[String], place: &Path<'_>, findings: &mut Findings) -> Ignor
         }
         check_twice(paths, i, place, findings);
     }
-    Ignored(paths.iter().map(|path| path.as_str().into()).collect())
+    Ignored::new(paths)
 }
 
 fn check_length(

@@ -91,7 +91,7 @@ mod tests {
     fn print(paths: &mut Paths, whose: Whose, headers: &[(&str, &str)], body: &[u8]) -> Print {
         let comparison = comparison();
         let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        let mut printing = Printing::new(&comparison, &Headers::new(pairs), whose);
+        let mut printing = Printing::new(&comparison, &Headers::new(pairs), whose, None);
         for part in body.chunks(7) {
             printing.read(part, part.len(), paths, &comparison);
         }
@@ -169,7 +169,7 @@ mod tests {
         let mut paths = Paths::default();
         let mut print = |whose, text: &str| {
             let pairs = JSON.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-            let mut printing = Printing::new(&comparison, &Headers::new(pairs), whose);
+            let mut printing = Printing::new(&comparison, &Headers::new(pairs), whose, None);
             printing.read(text.as_bytes(), text.len(), &mut paths, &comparison);
             printing.end(&mut paths, &comparison)
         };

@@ -2,7 +2,7 @@
 //!
 //! No I/O and no clock: calls come out and answers go in.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -13,20 +13,22 @@ use crate::guard::{Process, Shared};
 use crate::headers::Headers;
 use crate::policy::{Policy, Rollout};
 use crate::shadow::copy::{Begun, Cause, Copy, body_bytes};
-use crate::shadow::difference::compare;
-use crate::shadow::field::{Field, Kind};
-use crate::shadow::print::{Paths, Print, Printing, Seen, Whose};
-use crate::shadow::record::{Batch, Change, Record, Seeing, Tally, Totals};
+use crate::shadow::field::Kind;
+use crate::shadow::print::{Print, Printing, Whose};
+use crate::shadow::record::{Change, Record};
+use crate::shadow::watch::{Watch, record_key};
 use crate::shadow::{Comparison, Shadow};
 
 /// The most bytes of copies that have not been sent yet, whether their bodies have come or not.
 const MAX_WAITING_BYTES: usize = 16 << 20;
+/// The most bytes of answers to copies that have not been read yet.
+const MAX_UNREAD_BYTES: usize = 16 << 20;
+/// How much of an answer is read at once, in bytes: streams wait meanwhile.
+const PIECE_BYTES: usize = 16 << 10;
 /// How long the user's answer may take after that of the copy must have come, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
 /// How often the process is told, in milliseconds.
 const TELL_MS: i64 = 1_000;
-/// How far ahead a record may have begun, in milliseconds: clocks move a little, and what claims more is made up.
-const AHEAD_MS: i64 = 10_000;
 
 /// The shadows of one policy name, in one VM.
 #[derive(Debug, Default)]
@@ -40,6 +42,9 @@ pub struct Shadows {
     queue: VecDeque<(u64, Whose)>,
     /// What was sent, by the host's number.
     calls: HashMap<u32, Sent, RandomState>,
+    /// The answers to copies that have not been read to their ends yet.
+    unread: VecDeque<Unread>,
+    unread_bytes: usize,
     waiting_bytes: usize,
     last: u64,
     told_ms: i64,
@@ -61,6 +66,19 @@ pub enum Event {
     Differs(Kind),
     /// An answer took so many milliseconds.
     Latency(Whose, u64),
+}
+
+/// A request that is to be copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'c> {
+    /// Its headers, as they came.
+    pub headers: &'c Headers<'c>,
+    /// What is done to them.
+    pub edits: &'c [Edit<'c>],
+    /// Whether it has no body.
+    pub is_whole: bool,
+    /// The instant, in unix milliseconds.
+    pub now_ms: i64,
 }
 
 /// A copy that is to be sent.
@@ -87,17 +105,19 @@ struct Sent {
     at_us: u64,
 }
 
-/// What one VM knows of a shadow.
+/// The answer to a copy, or what is kept of its beginning, as it is being read.
 #[derive(Debug)]
-struct Watch {
-    rollout: Arc<str>,
-    cluster: Arc<str>,
-    comparison: Arc<Comparison>,
-    paths: Paths,
-    in_flight: usize,
-    began_ms: i64,
-    totals: Totals,
-    fields: BTreeMap<Field, (Tally, [Seen; 2])>,
+struct Unread {
+    id: u64,
+    whose: Whose,
+    /// How long it took to come, in microseconds.
+    us: u64,
+    body: Vec<u8>,
+    /// How much of that has been read.
+    read: usize,
+    /// How long all of it is.
+    size: usize,
+    printing: Printing,
 }
 
 /// A request and its copies.
@@ -150,24 +170,14 @@ impl Shadows {
         Shadows { place: format!("mulkko/1/{name}/"), ..Shadows::default() }
     }
 
-    /// Begins with a request that a shadow picked, by its headers and the edits that are made to them. `is_whole`: it
-    /// has no body.
-    pub fn begin(
-        &mut self,
-        rollout: &Rollout,
-        shadowed: Shadowed,
-        headers: &Headers<'_>,
-        edits: &[Edit<'_>],
-        is_whole: bool,
-        now_ms: i64,
-    ) -> Begun {
+    /// Begins with a request that the shadow of a rollout picked.
+    pub fn begin(&mut self, rollout: &Rollout, shadowed: Shadowed, copied: Copied<'_>) -> Begun {
         let Some(shadow) = &rollout.shadow else { return Begun::Left };
         let Some(comparison) = &shadow.comparison else {
             self.events.push((Arc::clone(&rollout.name), Event::Mirrored));
             return Begun::Left;
         };
-        let begun = self.copy(rollout, shadow, comparison, shadowed, headers, edits, is_whole, now_ms);
-        let (begun, event) = match begun {
+        let (begun, event) = match self.copy(rollout, shadow, comparison, shadowed, copied) {
             Ok((id, bytes)) => return Begun::Copying(id, bytes),
             Err(Cause::Body) if comparison.mirrors_large => {
                 (Begun::Mirrored(Arc::clone(&shadow.cluster)), Event::Mirrored)
@@ -178,29 +188,18 @@ impl Shadows {
         begun
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what `begin` was given, and what it has found")]
     fn copy(
         &mut self,
         rollout: &Rollout,
         shadow: &Shadow,
         comparison: &Arc<Comparison>,
         shadowed: Shadowed,
-        headers: &Headers<'_>,
-        edits: &[Edit<'_>],
-        is_whole: bool,
-        now_ms: i64,
+        copied: Copied<'_>,
     ) -> Result<(u64, usize), Cause> {
+        let Copied { headers, edits, is_whole, now_ms } = copied;
         let bytes = body_bytes(comparison, headers, is_whole)?;
-        let watch = self.watches.entry(comparison.identity).or_insert_with(|| Watch {
-            rollout: Arc::clone(&rollout.name),
-            cluster: Arc::clone(&shadow.cluster),
-            comparison: Arc::clone(comparison),
-            paths: Paths::default(),
-            in_flight: 0,
-            began_ms: now_ms,
-            totals: Totals::default(),
-            fields: BTreeMap::new(),
-        });
+        let new = || Watch::new(rollout, shadow, comparison, now_ms);
+        let watch = self.watches.entry(comparison.identity).or_insert_with(new);
         if watch.in_flight >= comparison.max_in_flight {
             return Err(Cause::InFlight);
         }
@@ -236,10 +235,10 @@ impl Shadows {
         }
     }
 
-    /// Whether copies wait for being sent, or the process for being told.
+    /// Whether there is something to be done at once: copies to be sent, answers to be read, or the process to be told.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        !self.queue.is_empty() || !self.untold.is_empty()
+        !(self.queue.is_empty() && self.unread.is_empty() && self.untold.is_empty())
     }
 
     /// Whether anything is under way, or is to be told.
@@ -282,7 +281,8 @@ impl Shadows {
         let is_last = self.queue.front().is_none_or(|(next, _)| *next != id);
         if is_last && let Some(exchange) = self.exchanges.get_mut(&id) {
             exchange.copy = None;
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(std::mem::take(&mut exchange.waiting_bytes));
+            self.waiting_bytes =
+                self.waiting_bytes.saturating_sub(std::mem::take(&mut exchange.waiting_bytes));
         }
     }
 
@@ -302,34 +302,70 @@ impl Shadows {
         now_us: u64,
     ) {
         let Some(Sent { id, whose, at_us }) = self.calls.remove(&call) else { return };
-        let Some(exchange) = self.exchanges.get(&id) else { return };
-        let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
-        let answer = match headers {
-            None => Answer::Lost(Cause::Reset),
+        let watch = self.exchanges.get(&id).and_then(|exchange| self.watches.get(&exchange.watch));
+        let Some(watch) = watch else { return };
+        let lost = match headers {
+            None => Cause::Reset,
             // Envoy says so of every answer of an upstream, and not of its own in place of one.
             Some(headers) if headers.count("x-envoy-upstream-service-time") == 0 => {
                 let is_late = headers.value(":status").as_deref() == Some(b"504");
-                Answer::Lost(if is_late { Cause::Timeout } else { Cause::Unreachable })
+                if is_late { Cause::Timeout } else { Cause::Unreachable }
             }
             Some(headers) => {
-                let comparison = Arc::clone(&watch.comparison);
-                let mut printing = Printing::new(&comparison, headers, whose);
-                let part = read(printing.wanted().min(size));
-                printing.read(&part, size, &mut watch.paths, &comparison);
-                Answer::Came(
-                    Box::new(printing.end(&mut watch.paths, &comparison)),
-                    now_us.saturating_sub(at_us),
-                )
+                let printing = Printing::new(&watch.comparison, headers, whose, Some(size));
+                let wanted = printing.wanted().min(size);
+                if self.unread_bytes.saturating_add(wanted) > MAX_UNREAD_BYTES {
+                    Cause::Memory
+                } else {
+                    let us = now_us.saturating_sub(at_us);
+                    let unread = Unread { id, whose, us, body: read(wanted), read: 0, size, printing };
+                    self.unread_bytes += unread.body.len();
+                    self.unread.push_back(unread);
+                    // A short one is read here and now, unless others came before.
+                    self.read_piece();
+                    return;
+                }
             }
         };
-        self.settle(id, whose, answer);
+        self.settle(id, whose, Answer::Lost(lost));
+    }
+
+    /// Reads on in the answers to copies, until `is_time_up`.
+    pub fn read_on(&mut self, is_time_up: &mut impl FnMut() -> bool) {
+        while self.read_piece() && !is_time_up() {}
+    }
+
+    /// Reads a piece of the first answer that is not read yet; `false` where there is none.
+    fn read_piece(&mut self) -> bool {
+        let Some(mut unread) = self.unread.pop_front() else { return false };
+        let watch = self.exchanges.get(&unread.id).and_then(|it| self.watches.get_mut(&it.watch));
+        let Some(watch) = watch else {
+            // It was given up.
+            self.unread_bytes = self.unread_bytes.saturating_sub(unread.body.len());
+            return true;
+        };
+        let rest = unread.body.get(unread.read..).unwrap_or_default();
+        let piece = rest.get(..PIECE_BYTES).unwrap_or(rest);
+        let is_last = piece.len() == rest.len();
+        let size = if is_last { unread.size.saturating_sub(unread.read) } else { piece.len() };
+        unread.printing.read(piece, size, &mut watch.paths, &watch.comparison);
+        unread.read += piece.len();
+        if !is_last {
+            self.unread.push_front(unread);
+            return true;
+        }
+        self.unread_bytes = self.unread_bytes.saturating_sub(unread.body.len());
+        let print = unread.printing.end(&mut watch.paths, &watch.comparison);
+        self.settle(unread.id, unread.whose, Answer::Came(Box::new(print), unread.us));
+        true
     }
 
     /// Begins to read the user's answer.
     #[must_use]
     pub fn printing(&self, id: u64, headers: &Headers<'_>) -> Option<Printing> {
         let watch = self.watches.get(&self.exchanges.get(&id)?.watch)?;
-        Some(Printing::new(&watch.comparison, headers, Whose::Primary))
+        let length = headers.value("content-length").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
+        Some(Printing::new(&watch.comparison, headers, Whose::Primary, length))
     }
 
     /// Reads the beginning of a part of it that has so many bytes in all.
@@ -420,10 +456,10 @@ impl Shadows {
         while let Some(identity) = self.untold.pop() {
             let Some(watch) = self.watches.get_mut(&identity) else { continue };
             if watch.totals.compared > 0 {
-                changes.extend(watch.tell(identity, shared, now_ms));
+                changes.extend(watch.tell(shared, now_ms));
             }
             let is_used = watch.in_flight > 0 || watch.totals.compared > 0;
-            if !is_used && !is_watched(policy, &watch.rollout, identity) {
+            if !is_used && !watch.is_of(policy) {
                 self.watches.remove(&identity);
             }
             if is_time_up() {
@@ -454,83 +490,5 @@ impl Shadows {
     }
 }
 
-fn record_key(place: &str, rollout: &str) -> String {
-    format!("{place}shadow/{rollout}")
-}
-
-fn is_watched(policy: &Policy, rollout: &str, identity: u64) -> bool {
-    let shadow = policy.rollout_named(rollout).and_then(|(_, rollout)| rollout.shadow.as_ref());
-    shadow.and_then(|shadow| shadow.comparison.as_ref()).is_some_and(|it| it.identity == identity)
-}
-
-impl Watch {
-    fn compare(
-        &mut self,
-        primary: &Print,
-        candidate: &Print,
-        secondary: Option<&Print>,
-        events: &mut Vec<Event>,
-    ) {
-        let raw = compare(primary, candidate);
-        let noise = secondary.map(|secondary| compare(primary, secondary));
-        let is_paired = noise.is_some();
-        let noise = noise.unwrap_or_default();
-        self.totals.compared += 1;
-        self.totals.paired += u64::from(is_paired);
-        self.totals.equal += u64::from(raw.fields.is_empty());
-        self.totals.unknown_bodies += u64::from(raw.is_body_unknown);
-        for field in raw.fields.iter().chain(noise.fields.iter().filter(|field| !raw.has(**field))) {
-            let (tally, example) = self.fields.entry(*field).or_default();
-            let (is_raw, is_noise) = (raw.has(*field), noise.has(*field));
-            tally.raw += u64::from(is_raw);
-            tally.both += u64::from(is_raw && is_noise);
-            tally.only_candidate += u64::from(is_paired && is_raw && !is_noise);
-            tally.only_secondary += u64::from(is_noise && !is_raw);
-            if is_raw {
-                *example = [primary.seen(*field), candidate.seen(*field)];
-            }
-        }
-        let mut kinds: Vec<Kind> = raw.fields.iter().map(|field| field.kind()).collect();
-        kinds.dedup();
-        events.push(Event::Compared(kinds.is_empty()));
-        events.extend(kinds.into_iter().map(Event::Differs));
-    }
-
-    /// Adds what was compared to what the process knows. Where that cannot be written it is tried again.
-    fn tell(&mut self, identity: u64, shared: Shared<'_>, now_ms: i64) -> Vec<Change> {
-        let named = self.fields.iter().map(|(field, (tally, example))| Seeing {
-            kind: field.kind(),
-            name: field.name(&self.comparison, &self.paths).into(),
-            tally: *tally,
-            example: example.clone(),
-        });
-        let known = 2 + self.comparison.headers.len() + self.paths.len();
-        let batch =
-            Batch { totals: self.totals, fields: named.collect(), known: u64::try_from(known).unwrap_or(0) };
-        let has_secondary = self.comparison.secondary.is_some();
-        let mut is_replaced = false;
-        let told = shared.update(&record_key(shared.place, &self.rollout), |bytes| {
-            let new = || Record::new(identity, self.began_ms);
-            let mut record = Record::read(bytes).unwrap_or_else(new);
-            if record.identity != identity {
-                // Of two policies that are both in force for a while the older one has nothing to say any more.
-                let began = self.began_ms.saturating_add(1)..=now_ms.saturating_add(AHEAD_MS);
-                is_replaced = began.contains(&record.began_ms);
-                if is_replaced {
-                    return None;
-                }
-                record = new();
-            }
-            let changed = record.take(&batch, has_secondary);
-            Some((record.bytes(), (changed, record.totals.compared)))
-        });
-        if told.is_none() && !is_replaced {
-            return Vec::new();
-        }
-        let (changed, compared) = told.unwrap_or_default();
-        (self.totals, self.fields) = (Totals::default(), BTreeMap::new());
-        let changes =
-            changed.into_iter().map(|found| Change { rollout: (*self.rollout).into(), found, compared });
-        changes.collect()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,8 @@ struct Value {
     hash: Hash,
     bytes: u32,
     text: Vec<u8>,
+    /// How many bytes of it are kept for people.
+    most_kept: usize,
 }
 
 impl Value {
@@ -119,9 +121,23 @@ impl Value {
     fn take(&mut self, byte: u8) {
         self.hash.take(byte);
         self.bytes = self.bytes.saturating_add(1);
-        if self.text.len() < MAX_VALUE_BYTES {
+        if self.text.len() < self.most_kept {
             self.text.push(byte);
         }
+    }
+
+    fn take_all(&mut self, bytes: &[u8]) {
+        self.hash.take_all(bytes);
+        self.bytes = self.bytes.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        keep(&mut self.text, bytes, self.most_kept);
+    }
+}
+
+/// Adds as many of the bytes to a text as it may have.
+fn keep(text: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let room = most.saturating_sub(text.len());
+    if room > 0 {
+        text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 }
 
@@ -139,6 +155,12 @@ impl Hash {
     fn take(&mut self, byte: u8) {
         let mut hasher = FnvHasher::with_key(self.0);
         hasher.write_u8(byte);
+        self.0 = hasher.finish();
+    }
+
+    fn take_all(&mut self, bytes: &[u8]) {
+        let mut hasher = FnvHasher::with_key(self.0);
+        hasher.write(bytes);
         self.0 = hasher.finish();
     }
 }
@@ -221,29 +243,55 @@ enum Digits {
 }
 
 impl Reader {
-    /// A reader of a document from its first byte on.
+    /// A reader of a document from its first byte on. Of values the beginning is kept only where they are shown.
     #[must_use]
-    pub fn new(items: Items) -> Reader {
+    pub fn new(items: Items, shows_values: bool) -> Reader {
+        let most_kept = if shows_values { MAX_VALUE_BYTES } else { 0 };
         Reader {
             items,
             expected: Expected::Value,
             open: Vec::new(),
             path: Hash::default(),
             text: Vec::new(),
-            value: Value { kind: Kind::Null, hash: Hash::default(), bytes: 0, text: Vec::new() },
+            value: Value { kind: Kind::Null, hash: Hash::default(), bytes: 0, text: Vec::new(), most_kept },
             failed: None,
         }
     }
 
     /// Reads the next part.
     pub fn read<S: Scalars>(&mut self, part: &[u8], scalars: &mut S) {
-        for &byte in part {
-            if self.failed.is_some() {
-                return;
-            }
-            if let Err(why) = self.take(byte, scalars) {
+        let mut rest = part;
+        while self.failed.is_none() {
+            rest = self.plain(rest);
+            let Some((byte, after)) = rest.split_first() else { return };
+            if let Err(why) = self.take(*byte, scalars) {
                 self.fail(why);
             }
+            rest = after;
+        }
+    }
+
+    /// Reads the plain characters of a text, or the digits of a number, at once: most of most documents. What is left.
+    fn plain<'p>(&mut self, part: &'p [u8]) -> &'p [u8] {
+        let of_name = |byte: &u8| matches!(byte, 0x20..0x80) && !matches!(byte, b'"' | b'\\' | b'~' | b'/');
+        let of_value = |byte: &u8| matches!(byte, 0x20..0x80) && !matches!(byte, b'"' | b'\\');
+        match self.expected {
+            Expected::Text { is_name: true, part: Part::Plain } => {
+                let (run, rest) = split(part, of_name);
+                self.lengthen_all(run);
+                rest
+            }
+            Expected::Text { is_name: false, part: Part::Plain } => {
+                let (run, rest) = split(part, of_value);
+                self.value.take_all(run);
+                rest
+            }
+            Expected::Number(Digits::Whole | Digits::Fraction | Digits::Exponent) => {
+                let (run, rest) = split(part, u8::is_ascii_digit);
+                self.value.take_all(run);
+                rest
+            }
+            _ => part,
         }
     }
 
@@ -400,7 +448,10 @@ impl Reader {
         self.lengthen(b'/');
         match self.items {
             Items::Any => self.lengthen(b'*'),
-            Items::Numbered => index.to_string().bytes().for_each(|digit| self.lengthen(digit)),
+            Items::Numbered => {
+                let mut place = [0; 20];
+                self.lengthen_all(decimal(index, &mut place));
+            }
         }
     }
 
@@ -409,6 +460,11 @@ impl Reader {
         if self.text.len() < MAX_PATH_BYTES {
             self.text.push(byte);
         }
+    }
+
+    fn lengthen_all(&mut self, bytes: &[u8]) {
+        self.path.take_all(bytes);
+        keep(&mut self.text, bytes, MAX_PATH_BYTES);
     }
 
     fn text<S: Scalars>(
@@ -537,7 +593,7 @@ impl Reader {
     /// Tells of the value that has ended.
     fn scalar<S: Scalars>(&mut self, scalars: &mut S) {
         let hash = self.path.0;
-        let Value { kind, hash: value, bytes, text } = &self.value;
+        let Value { kind, hash: value, bytes, text, .. } = &self.value;
         let scalar = Scalar { hash: fmix64(hash ^ value.0.rotate_left(1)), kind: *kind, bytes: *bytes, text };
         scalars.scalar(Path { hash, text: &self.text }, scalar);
         self.ended();
@@ -546,6 +602,26 @@ impl Reader {
     fn ended(&mut self) {
         self.expected = if self.open.is_empty() { Expected::Nothing } else { Expected::CommaOrEnd };
     }
+}
+
+/// The bytes at the beginning of which this holds, and the rest.
+fn split(part: &[u8], holds: impl Fn(&u8) -> bool) -> (&[u8], &[u8]) {
+    let end = part.iter().position(|byte| !holds(byte)).unwrap_or(part.len());
+    part.split_at_checked(end).unwrap_or((part, &[]))
+}
+
+/// The decimal digits of a number: an item has one in every path, and formatting takes longer than all else there.
+fn decimal(mut number: u64, place: &mut [u8; 20]) -> &[u8] {
+    let mut from = place.len();
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        from -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    place.get(from..).unwrap_or_default()
 }
 
 /// What follows the first byte of a character: Unicode 16, table 3-7.
@@ -610,7 +686,7 @@ mod tests {
     }
 
     fn read(items: Items, parts: &[&[u8]]) -> Result<Seen, Unreadable> {
-        let (mut reader, mut seen) = (Reader::new(items), Seen::default());
+        let (mut reader, mut seen) = (Reader::new(items, true), Seen::default());
         for part in parts {
             reader.read(part, &mut seen);
         }
@@ -630,6 +706,8 @@ mod tests {
         );
         let numbered = read(Items::Numbered, &[b"[[1,2],[3]]"]).unwrap();
         assert_eq!(numbered.0.into_keys().collect::<Vec<_>>(), ["/0/0", "/0/1", "/1/0"]);
+        let numbers = [0, 9, 10, 1_234, u64::MAX];
+        assert!(numbers.into_iter().all(|n| decimal(n, &mut [0; 20]) == n.to_string().as_bytes()));
     }
 
     #[test]

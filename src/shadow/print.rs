@@ -193,18 +193,23 @@ pub struct Printing {
 }
 
 impl Printing {
-    /// A response with these headers.
+    /// A response with these headers, and a body of so many bytes, if that is known.
     #[must_use]
-    pub fn new(comparison: &Comparison, headers: &Headers<'_>, whose: Whose) -> Printing {
+    pub fn new(
+        comparison: &Comparison,
+        headers: &Headers<'_>,
+        whose: Whose,
+        length: Option<usize>,
+    ) -> Printing {
         let status = headers.value(":status").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
         let encoding = headers.value("content-encoding");
         let is_encoded = encoding.is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
         let most = comparison.max_body_bytes;
-        let length = headers.value("content-length").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
-        let is_read = !is_encoded && length.is_none_or(|length: usize| length <= most);
+        // What is too long to be read whole is compared by its length and its beginning.
+        let is_read = !is_encoded && length.is_none_or(|length| length <= most);
         let json = headers.value("content-type").filter(|it| is_read && is_json(it)).map(|_| {
             let sketch = Box::new(Sketch { cells: [0; CELLS], paths: Vec::new() });
-            (Reader::new(comparison.items), sketch)
+            (Reader::new(comparison.items, comparison.shows_values), sketch)
         });
         Printing {
             whose,
@@ -237,7 +242,6 @@ impl Printing {
         hasher.write(part);
         self.hash = hasher.finish();
         self.length = self.length.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
-        // What is too long to be read whole is compared by its length and its beginning.
         if self.length > u64::try_from(self.most).unwrap_or(u64::MAX) {
             self.json = None;
         }

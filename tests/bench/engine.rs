@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark may stop at what cannot be")]
 
+mod answers;
 mod guards;
 mod scenario;
 
@@ -92,6 +93,7 @@ fn bench_loading(what: &str, document: &[u8]) {
 }
 
 fn main() {
+    answers::bench();
     bench_decide(&[
         ("1 rollout", document(1)),
         ("10 rollouts", document(10)),

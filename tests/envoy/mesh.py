@@ -160,13 +160,14 @@ class Mesh:
                 bootstrap.document["static_resources"]["clusters"].append(value)
             case ("ROUTE_CONFIGURATION", "MERGE"):
                 routes.update(value)
+            case ("VIRTUAL_HOST", "MERGE"):
+                for host in matching(match, routes):
+                    for name, items in value.items():
+                        # As protobuf merges lists; nothing else is merged here.
+                        host[name] = host.get(name, []) + items
             case ("HTTP_ROUTE", "INSERT_FIRST"):
-                asked = match.get("routeConfiguration", {})
-                for host in routes["virtual_hosts"]:
-                    if asked.get("name", routes["name"]) == routes["name"] and (
-                        asked.get("vhost", host)["name"] == host["name"]
-                    ):
-                        host["routes"].insert(0, value)
+                for host in matching(match, routes):
+                    host["routes"].insert(0, value)
             case other:
                 raise AssertionError(f"a patch that is not done here: {other}")
 
@@ -178,6 +179,14 @@ class Mesh:
         assert remote["http_uri"]["uri"].startswith("oci://") and len(remote["sha256"]) == 64
         config["vm_config"]["code"] = {"local": {"filename": str(WASM)}}
         return extension
+
+
+def matching(match, routes):
+    """The virtual hosts that a patch is for."""
+    asked = match.get("routeConfiguration", {})
+    if asked.get("name", routes["name"]) != routes["name"]:
+        return []
+    return [host for host in routes["virtual_hosts"] if asked.get("vhost", host)["name"] == host["name"]]
 
 
 def to(upstream):

@@ -9,6 +9,7 @@ import subprocess
 import jsonschema_rs
 import pytest
 from mesh import ISTIO, PUBLIC, SERVICE, Application, Mesh, documents, kustomized, schema_errors
+from services import Noting, serving
 from stage import POLICIES, TOP, WASM, load_policy, wait_until
 
 COMMAND = TOP / "target/debug/mulkko"
@@ -182,6 +183,74 @@ def test_a_config_cluster_beyond_the_mesh_is_asked_by_tls(set_mesh):
     wait_until(lambda: stage.stats("cluster.mulkko-config.upstream_cx_total").get("cluster.mulkko-config.upstream_cx_total"), "a connection")
     assert stage.stats("cluster.mulkko-config.ssl.handshake") == {"cluster.mulkko-config.ssl.handshake": 0}
     assert answers(stage, "sidecar", IN_CANARY) == "checkout-v1"
+
+
+def shadowed_policy(proxy, **shadow):
+    """The example policy, whose first rollout has a shadow: nobody gets the canary."""
+    policy = policy_of(proxy)
+    cluster = f"outbound|8080|canary|{SERVICE}" if proxy != "waypoint" else f"inbound-vip|8080|http/canary|{SERVICE}"
+    rollout = policy["rollouts"][0]
+    rollout["strategy"]["canary"]["percent"] = 0
+    rollout["shadow"] = {"cluster": cluster, "percent": 100, **shadow}
+    return policy
+
+
+def printed_for(policy, proxy, folder):
+    """The manifests that `mulkko istio` prints for a policy."""
+    file = folder / "policy.json"
+    file.write_text(json.dumps(policy))
+    gateway = [f"--host={PUBLIC}", "--gateway=istio-ingress/shop"] if proxy == "gateway" else []
+    done = subprocess.run(
+        [COMMAND, "istio", "--format=json", "--policy", file, "--service", f"{SERVICE}:8080", "--proxy", proxy,
+         "--image=oci://registry.example/mulkko:0.1.0", f"--digest={'0' * 64}",
+         "--source=http://config.mulkko.svc.cluster.local:8080/policies/shop.json", *gateway],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)["items"]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_a_shadow_is_sent_copies_as_the_manifests_say(set_stage, tmp_path, proxy):
+    policy = shadowed_policy(proxy, mode="mirror")
+    manifests = printed_for(policy, proxy, tmp_path)
+    assert schema_errors(manifests) == []
+    mesh = Mesh(proxy, manifests, tmp_path)
+    with serving(Noting, "checkout-v2") as port:
+        stage = set_stage(policy=policy, edit=mesh.edit, endpoints={"checkout-v2": port})
+        wait_for_policy(stage, proxy)
+        Noting.arrived.clear()
+        assert answers(stage, proxy, ("cookie", "session=1"), path="/checkout/17") == "checkout-v1"
+        # By its cluster, which the other rollout's variant names: that route has copies, too.
+        stage.get("/checkout/express", host(proxy), ("x-tester", "yes"))
+        arrived = Noting.arrived["checkout-v2"]
+        wait_until(lambda: len([it for it in arrived if it.header("x-mulkko-shadow")]) >= 2, "the copies", 10)
+    copies = {it.path: it for it in arrived if it.header("x-mulkko-shadow")}
+    assert set(copies) == {"/checkout/17", "/checkout/express"}
+    for it in copies.values():
+        assert (it.header("x-mulkko-shadow"), it.header("x-mulkko-mirror")) == ("mirror", None)
+        assert it.header("cookie") is None
+
+
+def test_a_shadow_that_is_compared_needs_no_route(tmp_path):
+    printed = printed_for(shadowed_policy("sidecar", mode="compare"), "sidecar", tmp_path)
+    patches = [patch["applyTo"] for patch in printed[0]["spec"]["configPatches"]]
+    assert "VIRTUAL_HOST" not in patches
+    large = shadowed_policy("sidecar", mode="compare", largeBodies="mirror")
+    patches = [patch["applyTo"] for patch in printed_for(large, "sidecar", tmp_path)[0]["spec"]["configPatches"]]
+    assert "VIRTUAL_HOST" in patches
+
+
+def test_the_subset_of_a_secondary_is_among_those_of_the_service(tmp_path):
+    policy = shadowed_policy("sidecar", mode="compare")
+    secondary = {"cluster": f"outbound|8080|stable-too|{SERVICE}", "percent": 10}
+    policy["rollouts"][0]["shadow"]["compare"] = {"secondary": secondary}
+    [rule] = [item["spec"] for item in printed_for(policy, "sidecar", tmp_path) if item["kind"] == "DestinationRule"]
+    assert [subset["name"] for subset in rule["subsets"]] == ["stable", "canary", "stable-too", "express"]
+    # All pods of the service are no copy of the stable version.
+    secondary["cluster"] = f"outbound|8080||{SERVICE}"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        printed_for(policy, "sidecar", tmp_path)
+    assert "of its shadow is no subset" in refused.value.stderr
 
 
 def reloads(stage):

@@ -6,6 +6,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, UndefinedBehavior};
 use mulkko::configuration::Configuration;
 use mulkko::policy::{Rollout, Variant};
+use mulkko::shadow::Shadow;
 use serde::Serialize;
 use serde_json::json;
 
@@ -82,6 +83,8 @@ struct Names<'a> {
     default: &'a str,
     /// Whether a variant names its cluster.
     routes_clusters: bool,
+    /// Whether the proxy is to copy requests.
+    mirrors: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,7 +160,7 @@ impl<'a> Subjects<'a> {
 /// The manifests, as YAML documents.
 ///
 /// # Errors
-/// When a variant's cluster is not one of the service's subsets.
+/// When the cluster of a variant, or of a shadow, is not one of the service's subsets.
 pub fn render(subjects: &Subjects<'_>, rollouts: &[&Rollout]) -> Result<String> {
     let names = Names::of(subjects, rollouts)?;
     let mut templates = Environment::new();
@@ -168,7 +171,8 @@ pub fn render(subjects: &Subjects<'_>, rollouts: &[&Rollout]) -> Result<String> 
     let says_more = subjects.kind == Kind::EnvoyFilter
         || subjects.proxy == Proxy::Gateway
         || subjects.own_cluster.is_some()
-        || names.routes_clusters;
+        || names.routes_clusters
+        || names.mirrors;
     let mut documents = Vec::new();
     for (is_needed, template) in [
         (subjects.kind != Kind::EnvoyFilter, include_str!("extension.yaml")),
@@ -208,6 +212,14 @@ impl<'a> Names<'a> {
                     subsets.push(subset);
                 }
             }
+            for cluster in rollout.shadow.iter().flat_map(|shadow| clusters_of(shadow)) {
+                let subset = subset(cluster).with_context(|| {
+                    format!("rollout {}: `{cluster}` of its shadow is no subset", rollout.name)
+                })?;
+                if !subsets.contains(&subset) {
+                    subsets.push(subset);
+                }
+            }
         }
         let mut variants = rollouts.iter().flat_map(|rollout| &rollout.variants);
         Ok(Names {
@@ -217,16 +229,27 @@ impl<'a> Names<'a> {
             routes,
             default: first.and_then(subset_of).unwrap_or_default(),
             routes_clusters: variants.any(|variant| variant.cluster.is_some()),
+            mirrors: rollouts.iter().filter_map(|rollout| rollout.shadow.as_ref()).any(|it| it.mirrors()),
         })
     }
 }
 
-/// The subset of a variant: the one that its cluster is made of (`outbound|8080|canary|host`, of a waypoint
-/// `inbound-vip|8080|http/canary|host`), or one of its name.
+/// The subset of a variant: that of its cluster, or one of its name.
 fn subset_of(variant: &Variant) -> Option<&str> {
-    let Some(cluster) = &variant.cluster else { return Some(&variant.name) };
+    variant.cluster.as_deref().map_or(Some(&*variant.name), subset)
+}
+
+/// The subset that a cluster is made of: `outbound|8080|canary|host`, of a waypoint
+/// `inbound-vip|8080|http/canary|host`.
+fn subset(cluster: &str) -> Option<&str> {
     let subset = cluster.split('|').nth(2)?;
     Some(subset.strip_prefix("http/").unwrap_or(subset)).filter(|it| is_label(it))
+}
+
+/// Where the copies of a shadow go.
+fn clusters_of(shadow: &Shadow) -> impl Iterator<Item = &str> {
+    let secondary = shadow.comparison.as_ref().and_then(|it| it.secondary.as_ref());
+    [&*shadow.cluster].into_iter().chain(secondary.map(|it| &*it.cluster))
 }
 
 /// The manifests as one JSON document, which `kubectl apply` takes, too.
