@@ -119,12 +119,30 @@ class Connection:
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = [tuple(line.split(": ", 1)) for line in lines]
         length = next((int(value) for name, value in headers if name == "content-length"), 0) if method != "HEAD" else 0
-        while len(self.received) < length:
-            self._receive()
-        body = bytes(self.received[:length])
-        del self.received[:length]
+        is_chunked = method != "HEAD" and ("transfer-encoding", "chunked") in headers
+        body = b"".join(self._chunks()) if is_chunked else self._take(length)
         self.closing = ("connection", "close") in headers
         return Response(int(status.split(" ")[1]), headers, body, sent, time.time())
+
+    def _chunks(self):
+        """The chunks of a body; trailers are left out."""
+        while size := int(self._line(), 16):
+            yield self._take(size)
+            self._line()
+        while self._line():
+            pass
+
+    def _line(self):
+        while b"\r\n" not in self.received:
+            self._receive()
+        return self._take(self.received.index(b"\r\n") + 2)[:-2]
+
+    def _take(self, length):
+        while len(self.received) < length:
+            self._receive()
+        taken = bytes(self.received[:length])
+        del self.received[:length]
+        return taken
 
     def _receive(self):
         data = self.socket.recv(65536)

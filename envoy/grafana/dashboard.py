@@ -140,6 +140,32 @@ def health():
     ).thresholds_style(line)
 
 
+def shadows():
+    """What new versions would have answered."""
+    yield chart(
+        "Copies", "Requests that shadows picked, per second, by what became of their copies.",
+        (rate("mulkko_shadow_requests", "rollout, outcome", OF_ROLLOUT), "{{rollout}} {{outcome}}"),
+        span=WIDTH // 4, unit="reqps",
+    )  # fmt: skip
+    compared = '{policy=~"$policy", rollout=~"$rollout", outcome=~"equal|different"}'
+    yield chart(
+        "Answers that differ", "Of those that were compared, by kind, noise included.",
+        (f"{rate('mulkko_shadow_differences', 'rollout, kind', OF_ROLLOUT)}"
+         f" / on (rollout) group_left {rate('mulkko_shadow_requests', 'rollout', compared)}", "{{rollout}} {{kind}}"),
+        span=WIDTH // 4, unit="percentunit",
+    )  # fmt: skip
+    yield chart(
+        "Fields reported", "What differs by the evidence. `/.mulkko/shadow/<rollout>` names them.",
+        (f"max by (policy, rollout) (mulkko_shadow_fields{OF_ROLLOUT})", "{{rollout}}"), span=WIDTH // 4,
+    )  # fmt: skip
+    yield chart(
+        "Latency, p95", "Of answers that were compared: the user's, the shadow's, and another copy's of the stable version.",
+        (f"histogram_quantile(0.95, {rate('mulkko_shadow_latency_milliseconds_bucket', 'le, rollout, answer', OF_ROLLOUT)})",
+         "{{rollout}} {{answer}}"),
+        span=WIDTH // 4, unit="ms",
+    )  # fmt: skip
+
+
 def policies():
     """What the fleet runs, and how it hears of it."""
     yield chart(
@@ -200,7 +226,8 @@ def whole():
             .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True).include_all(True).all_value(".+")
         )  # fmt: skip
     for title, panels in [
-        ("Now", now), ("Rollouts", rollouts), ("Health", health), ("Policies", policies), ("Flags", flags), ("Trouble", trouble),
+        ("Now", now), ("Rollouts", rollouts), ("Health", health), ("Dark launch", shadows), ("Policies", policies),
+        ("Flags", flags), ("Trouble", trouble),
     ]:  # fmt: skip
         board = board.with_row(dashboard.Row(title))
         for panel in panels():

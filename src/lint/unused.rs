@@ -6,7 +6,7 @@ use super::expressions::{each, each_root};
 use super::{Lint, Warnings};
 use crate::finding::Path;
 use crate::json::Json;
-use crate::wire::{Document, Entries};
+use crate::wire::{Document, Entries, ShadowMode};
 
 /// The names that are used.
 #[derive(Default)]
@@ -99,6 +99,20 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
         "no rollout or flag uses it",
         warnings,
     );
+    compared_by_nobody(document, warnings);
+}
+
+/// What is said of a comparison where Envoy copies, as it does by default.
+fn compared_by_nobody(document: &Document, warnings: &mut Warnings) {
+    for (i, rollout) in document.rollouts.iter().flatten().enumerate() {
+        let Some(shadow) = &rollout.shadow else { continue };
+        if shadow.mode == ShadowMode::Mirror && shadow.compare.is_some() {
+            let place = Path::Root.field("rollouts");
+            let place = place.item(i);
+            let place = place.field("shadow");
+            warnings.report(Lint::Unused, &place.field("compare"), "mode `mirror` compares nothing");
+        }
+    }
 }
 
 fn report<T>(

@@ -61,6 +61,13 @@ impl Metrics {
         }
     }
 
+    /// Shows how many fields of a rollout's shadow are reported to differ.
+    pub fn shadow_fields(&self, rollout: &str, fields: u64) {
+        if let Some(id) = self.id(MetricType::Gauge, &label("rollout", rollout), "shadow_fields") {
+            let _ = host::record_metric(id, fields);
+        }
+    }
+
     /// The id of the gauge of the share that a strategy intends for a variant.
     pub fn intended_share(&self, rollout: &str, variant: &str) -> Option<u32> {
         let labels = [label("rollout", rollout), label("variant", variant)].concat();

@@ -124,11 +124,14 @@ pub fn tick(shared: &Shared, now_ms: i64, mut is_time_up: impl FnMut() -> bool) 
         }
     }
     shadows.read_on(&mut is_time_up);
+    let in_force = shared.policy();
+    let changes = in_force
+        .map(|it| shadows.tick(now_ms, &it.policy, &Host(&shared.metrics), is_time_up))
+        .unwrap_or_default();
     for (rollout, event) in shadows.take_events() {
         count(&shared.metrics, &rollout, event);
     }
-    let Some(in_force) = shared.policy() else { return };
-    for change in shadows.tick(now_ms, &in_force.policy, &Host(&shared.metrics), is_time_up) {
+    for change in changes {
         log::warn!("{}: {change}", shared.configuration.name);
     }
 }
@@ -163,6 +166,7 @@ fn count(metrics: &Metrics, rollout: &str, event: Event) {
         Event::Mirrored => return metrics.shadow_request(rollout, "mirrored"),
         Event::Differs(kind) => return metrics.shadow_difference(rollout, kind.as_str()),
         Event::Latency(whose, ms) => return metrics.shadow_latency(rollout, whose.as_str(), ms),
+        Event::Fields(fields) => return metrics.shadow_fields(rollout, fields),
         Event::Dropped(cause) => cause,
     };
     metrics.shadow_dropped(rollout, dropped.as_str());

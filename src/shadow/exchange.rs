@@ -66,6 +66,8 @@ pub enum Event {
     Differs(Kind),
     /// An answer took so many milliseconds.
     Latency(Whose, u64),
+    /// So many fields are reported to differ now.
+    Fields(u64),
 }
 
 /// A request that is to be copied.
@@ -455,11 +457,15 @@ impl Shadows {
         let mut changes = Vec::new();
         while let Some(identity) = self.untold.pop() {
             let Some(watch) = self.watches.get_mut(&identity) else { continue };
-            if watch.totals.compared > 0 {
-                changes.extend(watch.tell(shared, now_ms));
+            if watch.totals.compared > 0
+                && let Some((fields, changed)) = watch.tell(shared, now_ms)
+            {
+                self.events.push((Arc::clone(&watch.rollout), Event::Fields(fields)));
+                changes.extend(changed);
             }
             let is_used = watch.in_flight > 0 || watch.totals.compared > 0;
             if !is_used && !watch.is_of(policy) {
+                self.events.push((Arc::clone(&watch.rollout), Event::Fields(0)));
                 self.watches.remove(&identity);
             }
             if is_time_up() {

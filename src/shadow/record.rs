@@ -176,15 +176,18 @@ pub struct Change {
     pub found: Found,
     /// Of how many requests.
     pub compared: u64,
+    /// Whether another copy of the stable version tells what differs anyway.
+    pub has_secondary: bool,
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Change { rollout, found: Found { seen, evidence, differs }, compared } = self;
+        let Change { rollout, found: Found { seen, evidence, differs }, compared, has_secondary } = self;
         let how = if *differs { "differs" } else { "no longer differs" };
         write!(f, "shadow of {rollout}: {} {} {how}: ", seen.kind.as_str(), quoted(&seen.name))?;
         let odds = crate::guard::Odds(evidence.log_e());
-        write!(f, "for {} of {compared} requests, evidence {odds} to 1", seen.tally.raw)
+        write!(f, "for {} of {compared} requests, evidence {odds} to 1", seen.tally.raw)?;
+        if *has_secondary { Ok(()) } else { f.write_str(", noise not cancelled") }
     }
 }
 
@@ -247,6 +250,12 @@ impl Record {
             }
         }
         changed
+    }
+
+    /// How many fields are reported to differ.
+    #[must_use]
+    pub fn reported(&self) -> u64 {
+        self.fields.iter().filter(|found| found.differs).count() as u64
     }
 
     /// Reads what lies in shared data; what is damaged says nothing.

@@ -83,8 +83,9 @@ impl Watch {
         events.extend(kinds.into_iter().map(Event::Differs));
     }
 
-    /// Adds what was compared to what the process knows. Where that cannot be written it is tried again.
-    pub fn tell(&mut self, shared: Shared<'_>, now_ms: i64) -> Vec<Change> {
+    /// Adds what was compared to what the process knows: how many fields are reported there now, and the verdicts that
+    /// have changed. Where that cannot be written it is tried again.
+    pub fn tell(&mut self, shared: Shared<'_>, now_ms: i64) -> Option<(u64, Vec<Change>)> {
         let identity = self.comparison.identity;
         let named = self.fields.iter().map(|(field, (tally, example))| Seeing {
             kind: field.kind(),
@@ -110,16 +111,15 @@ impl Watch {
                 record = new();
             }
             let changed = record.take(&batch, has_secondary);
-            Some((record.bytes(), (changed, record.totals.compared)))
+            Some((record.bytes(), (changed, record.reported(), record.totals.compared)))
         });
-        if told.is_none() && !is_replaced {
-            return Vec::new();
+        if told.is_some() || is_replaced {
+            (self.totals, self.fields) = (Totals::default(), BTreeMap::new());
         }
-        let (changed, compared) = told.unwrap_or_default();
-        (self.totals, self.fields) = (Totals::default(), BTreeMap::new());
-        let changes =
-            changed.into_iter().map(|found| Change { rollout: (*self.rollout).into(), found, compared });
-        changes.collect()
+        let (changed, reported, compared) = told?;
+        let rollout = &self.rollout;
+        let change = |found| Change { rollout: (**rollout).into(), found, compared, has_secondary };
+        Some((reported, changed.into_iter().map(change).collect()))
     }
 }
 

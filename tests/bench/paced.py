@@ -6,6 +6,7 @@ A request's time begins when it is due, not when a connection is free for it: wh
 """
 
 import json
+import re
 import selectors
 import socket
 import sys
@@ -23,6 +24,8 @@ def paced(port, per_second, seconds):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(connection, selectors.EVENT_READ)
     due, asked, took_ms = time.perf_counter() + 0.1, {}, []
+    # How much is still to come, of answers that have begun.
+    rest = {}
     last = due + seconds
     while due < last or asked:
         now = time.perf_counter()
@@ -33,11 +36,20 @@ def paced(port, per_second, seconds):
             due += 1 / per_second
         wait = max(0, due - time.perf_counter()) if due < last else 1
         for key, _ in selector.select(wait if idle or due >= last else None):
-            answer = key.fileobj.recv(4_096)
-            assert answer.startswith(b"HTTP/1.1 200 "), answer
-            took_ms.append((time.perf_counter() - asked.pop(key.fileobj)) * 1000)
-            idle.append(key.fileobj)
+            part = key.fileobj.recv(65_536)
+            rest[key.fileobj] = rest.get(key.fileobj) or size(part)
+            rest[key.fileobj] -= len(part)
+            if rest[key.fileobj] == 0:
+                took_ms.append((time.perf_counter() - asked.pop(key.fileobj)) * 1000)
+                idle.append(key.fileobj)
     return took_ms
+
+
+def size(beginning):
+    """How long an answer is that begins so."""
+    assert beginning.startswith(b"HTTP/1.1 200 "), beginning
+    head, _, _ = beginning.partition(b"\r\n\r\n")
+    return len(head) + 4 + int(re.search(rb"content-length: (\d+)", head)[1])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What a shadow costs the requests that it copies: `make bench-shadow`, some six minutes.
+"""What a shadow costs the requests that it copies: `make bench-shadow`, some twelve minutes.
 
-Envoy, two workers, in front of nginx, which plays the versions of a service: JSON of 1 kB. Steady requests, one after the
-other without a shadow and with it, in rounds whose order changes; the ratios are of a round's own figures.
+Envoy, two workers, in front of nginx, which plays the versions of a service: JSON of 1 kB, and of 60 kB. Steady requests,
+without a shadow and with it, in rounds whose order changes; the ratios are of a round's own figures.
 """
 
+import argparse
 import contextlib
 import json
 import random
@@ -23,7 +24,7 @@ from stage import Stage, free_port, in_force, listens, wait_until  # noqa: E402
 ROUNDS = 24
 SECONDS = 3
 PER_SECOND = 300
-ANSWER = json.dumps({"items": [{"sku": f"sku-{i}", "price": 10 * i, "name": "kimchi"} for i in range(20)], "total": 1_900})
+ITEMS = {1: 20, 60: 1_090}
 NONE = "no shadow"
 SHADOWS = {
     NONE: shadowed(percent=0),
@@ -35,9 +36,11 @@ SHADOWS = {
 
 
 @contextlib.contextmanager
-def services(folder):
-    """nginx as all versions; gives their port."""
+def services(folder, kb):
+    """nginx as all versions, which answer so many kB; gives their port."""
     port = free_port()
+    items = [{"sku": f"sku-{i}", "price": 10 * i, "name": "kimchi"} for i in range(ITEMS[kb])]
+    (folder / "answer").write_text(json.dumps({"items": items, "total": 1_900}))
     echo = json.dumps({"headers": [["x-mark", "1"]]})
     (folder / "nginx.conf").write_text(f"""
         worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit; events {{}}
@@ -47,7 +50,8 @@ def services(folder):
           server {{
             listen 127.0.0.1:{port}; default_type application/json;
             if ($http_x_echo) {{ return 200 '{echo}'; }}
-            return 200 '{ANSWER}';
+            root {folder};
+            location / {{ rewrite ^ /answer break; }}
           }}
         }}""")
     process = subprocess.Popen(["/usr/sbin/nginx", "-c", folder / "nginx.conf", "-g", "daemon off;"])
@@ -74,16 +78,16 @@ def interval(ratios):
     return f"{statistics.median(ratios):.2f} ({medians[50]:.2f} to {medians[-51]:.2f})"
 
 
-def main():
-    """Prints the table."""
+def measure(kb, rounds):
+    """Prints the table for answers of so many kB."""
     with contextlib.ExitStack() as cleanup:
         stages = {}
         for name, policy in SHADOWS.items():
             stage = Stage(policy=policy, plugin={"source": source(poll="5s")}, edit=add_secondary)
-            stages[name] = cleanup.enter_context(with_services(cleanup, stage))
+            stages[name] = cleanup.enter_context(with_services(cleanup, stage, kb))
             stages[name].wait_for_all_workers(in_force(1))
         found = {name: [] for name in stages}
-        for i in range(ROUNDS + 1):
+        for i in range(rounds + 1):
             names = list(stages)
             random.Random(i).shuffle(names)
             for name in names:
@@ -93,7 +97,7 @@ def main():
                     found[name].append(times)
         stage = stages["compare, 100 %, and a secondary"]
         compared_of = stage.metric("shadow_requests", outcome="equal"), stage.metric("shadow_requests")
-    print(f"{PER_SECOND} requests a second, {ROUNDS} rounds of {SECONDS} s\n")
+    print(f"\n{PER_SECOND} requests a second for {kb} kB, {rounds} rounds of {SECONDS} s\n")
     print("| shadow | median | 99 % within | ratio of medians | ratio of 99 % |\n|---|---|---|---|---|")
     for name, times in found.items():
         median, within = (statistics.median(column) for column in zip(*times, strict=True))
@@ -101,13 +105,22 @@ def main():
             interval([own[i] / other[i] for own, other in zip(times, found[NONE], strict=True)]) for i in (0, 1)
         ]
         print(f"| {name} | {median:.2f} ms | {within:.2f} ms | {ratios[0]} | {ratios[1]} |")
-    print(f"\nWith a secondary {compared_of[0]:.0f} of {compared_of[1]:.0f} copies were compared, and equal.")
+    print(f"\nWith a secondary {compared_of[0]:.0f} of {compared_of[1]:.0f} copies were compared, and equal.", flush=True)
 
 
-def with_services(cleanup, stage):
+def main():
+    """Measures for both sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    rounds = parser.parse_args().rounds
+    for kb in ITEMS:
+        measure(kb, rounds)
+
+
+def with_services(cleanup, stage, kb):
     """The stage, with nginx as its services."""
     folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
-    port = cleanup.enter_context(services(folder))
+    port = cleanup.enter_context(services(folder, kb))
     stage.endpoints = dict.fromkeys(("checkout-v1", "checkout-v2", "checkout-v1b"), port)
     return stage
 

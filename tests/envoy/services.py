@@ -128,6 +128,10 @@ def serving(service, name):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         server.close()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.close()
 
 

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from services import Noting
 from shadows import (
     SECONDARY,
     add_secondary,
@@ -134,6 +135,31 @@ def test_an_encoded_answer_is_compared_but_for_its_body(compare):
     document = wait_for_report(stage, 50)
     assert differing(document) == {("status", "status")}
     assert document["bodiesNotCompared"] == 50
+
+
+def encoding(bootstrap):
+    """Has Envoy encode for users what services answer plainly."""
+    gzip_library = {"@type": "type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip"}
+    compressor = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.compressor.v3.Compressor",
+        "response_direction_config": {"remove_accept_encoding_header": True},
+        "compressor_library": {"name": "gzip", "typed_config": gzip_library},
+    }
+    bootstrap.filters.insert(0, {"name": "envoy.filters.http.compressor", "typed_config": compressor})
+
+
+def test_what_envoy_encodes_for_users_is_compared(compare):
+    stage = compare(changed(CHANGES["a changed field"][0]), edit=encoding)
+    Noting.arrived.clear()
+    with stage.connect() as connection:
+        for number in range(1, 201):
+            response = connection.get(f"/checkout?{number}", ("accept-encoding", "gzip"))
+            assert response.header("content-encoding") == "gzip"
+            assert json.loads(gzip.decompress(response.body))["order"] == number
+    document = wait_for_report(stage, 200)
+    assert differing(document) == {("json", "/total")}
+    assert document["bodiesNotCompared"] == 0
+    assert all(request.header("accept-encoding") is None for request in Noting.arrived["checkout-v1"])
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])

@@ -247,8 +247,10 @@ fn the_process_knows_what_all_of_its_vms_have_compared() {
     }
     assert_eq!(changes.len(), 1, "{changes:?}");
     assert!(changes[0].starts_with(r#"shadow of r: json "/a" differs: for "#), "{changes:?}");
+    assert!(changes[0].ends_with(" to 1, noise not cancelled"), "{changes:?}");
     let record = vms[0].record(&process).unwrap();
     assert_eq!((record.totals.compared, record.fields[0].seen.tally.raw), (20, 20));
+    assert_eq!((record.reported(), vms[1].events().pop()), (1, Some(Event::Fields(1))));
     assert_eq!(record.fields[0].seen.example[0].kind, SeenKind::Number);
 }
 
@@ -290,7 +292,9 @@ fn what_others_have_written_to_the_record_does_not_stop_it() {
 fn shadows_that_no_policy_has_any_more_are_forgotten() {
     let (mut vm, process) = (Vm::new(r#""timeout": "2s""#), Memory::default());
     vm.exchange(b"1", b"1");
+    vm.events();
     vm.policy = policy(r#""timeout": "3s""#);
     vm.tick(1_000, &process);
     assert!(vm.shadows.watches.is_empty());
+    assert_eq!(vm.events(), [Event::Fields(0), Event::Fields(0)]);
 }
