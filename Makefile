@@ -97,7 +97,7 @@ test-envoy-%: .venv/envoys/% build plugins
 
 smoke-oldest: .venv/envoys/$(OLDEST) build plugins ## a few of the tests on the oldest Envoy
 	cargo build --bin mulkko --example evaluate
-	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) $(addprefix tests/envoy/test_,split.py trust.py listener_update.py istio.py)
+	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) $(addprefix tests/envoy/test_,split.py trust.py listener_update.py istio.py shadow.py)
 
 .venv/envoys/%: tests/envoy/versions/%.txt $(READY)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
