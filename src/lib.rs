@@ -48,7 +48,8 @@
 //! # The life of a copy
 //! 1. [`decide::decide`] says whose shadow has a request copied; where the proxy is to do it, [`effects`] names the cluster.
 //! 2. [`shadow::Shadows`] takes it by its headers, gathers its body, and has its copies sent at the next tick.
-//! 3. Of each answer only hashes are kept ([`shadow::Printing`]), of a long one in turns; when all are there they are compared.
+//! 3. Of each answer hashes are kept, and JSON ([`shadow::Printing`]); when all are there they are compared. JSON that is
+//!    not the same to the byte is read first, in turns.
 //! 4. Once a second a VM adds what it has seen to the process's record, in shared data, with the evidence of each field.
 //!
 //! # Modules

@@ -12,6 +12,7 @@ pub mod json;
 mod print;
 mod record;
 mod report;
+mod sketch;
 mod watch;
 
 use std::sync::Arc;

@@ -17,7 +17,9 @@ use crate::pass::PassKeys;
 use crate::plugin::fetching::Fetching;
 use crate::plugin::host;
 use crate::plugin::shadowing;
-use crate::plugin::shared::{BUSY_TICK_MS, Secrets, Shared, TICK_MS, compiled, free, retire, share_compiled};
+use crate::plugin::shared::{
+    BUSY_TICK_MS, SHADOW_TICK_MS, Secrets, Shared, TICK_MS, compiled, free, retire, share_compiled,
+};
 use crate::plugin::stream::Stream;
 use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
@@ -155,7 +157,7 @@ impl RootContext for Root {
         let is_time_up = || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS);
         self.shared.judge(now_ms(), is_time_up);
         self.shared.show_shares(now_ms(), is_time_up);
-        shadowing::tick(&self.shared, now_ms(), is_time_up);
+        shadowing::tick(&self.shared, now_ms());
         self.is_late = self.shared.answer_late(self.id, now_ms());
         self.set_tick();
         self.shared.count_failures();
@@ -362,23 +364,19 @@ impl Root {
 
     /// Ticks often while there is much to do, and not at all while there is nothing to wait for.
     fn set_tick(&self) {
-        self.shared.set_tick(
-            if self.update.is_loading()
-                || self.is_late
-                || self.shared.is_defining()
-                || self.shared.shadows.borrow().is_due()
-            {
-                BUSY_TICK_MS
-            } else if self.fetching.is_some()
-                || self.shared.is_waiting()
-                || self.shared.is_guarding()
-                || self.shared.shadows.borrow().is_busy()
-            {
-                TICK_MS
-            } else {
-                self.shared.shares_period_ms().unwrap_or(0)
-            },
-        );
+        self.shared.set_tick(if self.shared.shadows.borrow().is_due() {
+            SHADOW_TICK_MS
+        } else if self.update.is_loading() || self.is_late || self.shared.is_defining() {
+            BUSY_TICK_MS
+        } else if self.fetching.is_some()
+            || self.shared.is_waiting()
+            || self.shared.is_guarding()
+            || self.shared.shadows.borrow().is_busy()
+        {
+            TICK_MS
+        } else {
+            self.shared.shares_period_ms().unwrap_or(0)
+        });
     }
 }
 

@@ -77,7 +77,7 @@ impl Copying {
         if self.complete_ns.is_none() {
             self.complete_ns = Some(host::now_ns().unwrap_or(0));
             shared.shadows.borrow_mut().complete(self.id, std::mem::take(&mut self.body));
-            shared.tick_soon();
+            shared.tick_if_due();
         }
     }
 
@@ -94,7 +94,7 @@ impl Copying {
             0 => Vec::new(),
             wanted => host::buffer(BufferType::HttpResponseBody, 0, wanted).unwrap_or_default(),
         };
-        shared.shadows.borrow_mut().read(self.id, printing, &part, size);
+        shared.shadows.borrow_mut().take(self.id, printing, &part, size);
     }
 
     /// The answer has come to its end, or the stream has: without one.
@@ -103,6 +103,7 @@ impl Copying {
         let printing = self.printing.take().filter(|_| self.complete_ns.is_some());
         let us = host::now_ns().unwrap_or(0).saturating_sub(self.complete_ns.unwrap_or(0)) / 1_000;
         shared.shadows.borrow_mut().ended(self.id, printing, us);
+        shared.tick_if_due();
     }
 
     /// The stream has ended without all of the answer.
@@ -112,8 +113,13 @@ impl Copying {
     }
 }
 
-/// Sends the copies that wait for it, for at most one turn; counts what has happened and tells the process of it.
-pub fn tick(shared: &Shared, now_ms: i64, mut is_time_up: impl FnMut() -> bool) {
+/// How long one turn may last, in nanoseconds: less than for what cannot wait, since streams wait meanwhile.
+const TURN_NS: u64 = 1_000_000;
+
+/// Sends the copies that wait for it and reads answers, for a turn; counts what has happened and tells the process of it.
+pub fn tick(shared: &Shared, now_ms: i64) {
+    let start_ns = host::now_ns().unwrap_or(0);
+    let is_time_up = || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS);
     let mut shadows = shared.shadows.borrow_mut();
     while let Some(call) = shadows.next_call() {
         let (id, whose) = (call.id, call.whose);
@@ -123,7 +129,7 @@ pub fn tick(shared: &Shared, now_ms: i64, mut is_time_up: impl FnMut() -> bool) 
             break;
         }
     }
-    shadows.read_on(&mut is_time_up);
+    shadows.read_on(is_time_up);
     let in_force = shared.policy();
     let changes = in_force
         .map(|it| shadows.tick(now_ms, &it.policy, &Host(&shared.metrics), is_time_up))
@@ -156,6 +162,7 @@ pub fn answered(shared: &Shared, call: u32, headers: usize, body_size: usize) ->
     };
     let now_us = host::now_ns().unwrap_or(0) / 1_000;
     shared.shadows.borrow_mut().answered(call, headers.as_ref(), body_size, read, now_us);
+    shared.tick_if_due();
     true
 }
 

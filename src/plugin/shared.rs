@@ -52,8 +52,10 @@ pub struct Shared {
 
 /// The time between two ticks, in milliseconds, where there is something to look for.
 pub const TICK_MS: u32 = 100;
-/// The same while a policy is being loaded, copies wait for being sent, or more is due than one tick can do.
+/// The same while a policy is being loaded, or more is due than one tick can do.
 pub const BUSY_TICK_MS: u32 = 5;
+/// The same while shadows have something to do, whose turns are shorter.
+pub const SHADOW_TICK_MS: u32 = 2;
 
 /// The most streams of a root context that may wait for their bodies.
 const MOST_WAITING: usize = 10_000;
@@ -103,9 +105,11 @@ impl Shared {
         }
     }
 
-    /// Has the root context tick as soon as it can.
-    pub fn tick_soon(&self) {
-        self.set_tick(BUSY_TICK_MS);
+    /// Has the root context tick soon where shadows have something to do.
+    pub fn tick_if_due(&self) {
+        if self.shadows.borrow().is_due() {
+            self.set_tick(SHADOW_TICK_MS);
+        }
     }
 
     /// Notes that stream `id` waits for its body, for as long as it keeps what it is given; nothing where too many wait.

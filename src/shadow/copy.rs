@@ -92,11 +92,18 @@ pub(super) struct Copy {
     pub headers: Vec<(Box<str>, Box<str>)>,
     /// The body.
     pub body: Vec<u8>,
+    /// How many bytes it takes, with the body that is to come.
+    pub held_bytes: usize,
 }
 
 impl Copy {
     /// The copy of a request with these headers, to which these edits are made.
-    pub fn of(comparison: &Comparison, headers: &Headers<'_>, edits: &[Edit<'_>]) -> Result<Copy, Cause> {
+    pub fn of(
+        comparison: &Comparison,
+        headers: &Headers<'_>,
+        edits: &[Edit<'_>],
+        body_bytes: usize,
+    ) -> Result<Copy, Cause> {
         let is_edited = |name: &[u8]| {
             edits.iter().any(|edit| match edit {
                 Edit::Remove(removed) => *removed == name,
@@ -108,19 +115,15 @@ impl Copy {
             Edit::Set(name, value) => Some((name.as_bytes(), &**value)),
             Edit::Remove(_) => None,
         });
-        let mut all = Vec::with_capacity(headers.iter().count() + 2);
+        let mut all: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(headers.iter().count() + 2);
         for (name, value) in kept.chain(set).filter(|(name, _)| goes_along(name, comparison.credentials)) {
             let text = |bytes| str::from_utf8(bytes).map(Box::from).map_err(|_| Cause::Headers);
             all.push((text(name)?, text(value)?));
         }
         // What is encoded cannot be compared.
         all.push(("accept-encoding".into(), "identity".into()));
-        Ok(Copy { headers: all, body: Vec::new() })
-    }
-
-    /// How many bytes its headers take.
-    pub fn header_bytes(&self) -> usize {
-        self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+        let header_bytes: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Ok(Copy { headers: all, body: Vec::new(), held_bytes: header_bytes.saturating_add(body_bytes) })
     }
 
     /// Its headers, and the one that says for whom it is.
@@ -188,7 +191,7 @@ mod tests {
         ];
         let mut comparison = comparison();
         let copied = |comparison: &Comparison| {
-            let copy = Copy::of(comparison, &asked, &edits).unwrap();
+            let copy = Copy::of(comparison, &asked, &edits, 0).unwrap();
             let named =
                 copy.headers(Whose::Candidate).into_iter().map(|(name, value)| format!("{name}: {value}"));
             named.collect::<Vec<_>>()
@@ -206,6 +209,6 @@ mod tests {
         let more = copied(&comparison).into_iter().filter(|it| !always.contains(&&**it)).collect::<Vec<_>>();
         assert_eq!(more, ["authorization: Bearer", "cookie: a=2"]);
         let bytes = Headers::new(vec![(b"x-a", b"\xff")]);
-        assert_eq!(Copy::of(&comparison, &bytes, &[]).err(), Some(Cause::Headers));
+        assert_eq!(Copy::of(&comparison, &bytes, &[], 0).err(), Some(Cause::Headers));
     }
 }

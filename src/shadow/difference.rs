@@ -1,7 +1,8 @@
 //! What differs between two answers.
 
 use crate::shadow::field::{CELLS, Field};
-use crate::shadow::print::{Body, Print, Seen, SeenKind, Sketch};
+use crate::shadow::print::{Body, Print, Seen, SeenKind};
+use crate::shadow::sketch::Sketch;
 
 /// What differs between two answers.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl Differences {
     }
 }
 
-/// Compares the answer of a copy with another.
+/// Compares the answer of a copy with another. Where both are JSON that is not the same to the byte, both have been read.
 #[must_use]
 pub fn compare(one: &Print, other: &Print) -> Differences {
     let mut found = Differences::default();
@@ -34,9 +35,11 @@ pub fn compare(one: &Print, other: &Print) -> Differences {
     }
     match (&one.body, &other.body) {
         (Body::Encoded, _) | (_, Body::Encoded) => found.is_body_unknown = true,
-        (Body::Json { sketch: a, .. }, Body::Json { sketch: b, .. }) => sketches(a, b, &mut found.fields),
-        (Body::Bytes { length, hash }, Body::Bytes { length: its_length, hash: its_hash })
-            if (length, hash) == (its_length, its_hash) => {}
+        (one, other) if one.is_same(other) => {}
+        (Body::Json(one), Body::Json(other)) => match (one.sketch(), other.sketch()) {
+            (Some(one), Some(other)) => sketches(one, other, &mut found.fields),
+            _ => found.fields.push(Field::BODY),
+        },
         _ => found.fields.push(Field::BODY),
     }
     found.fields.sort_unstable();
@@ -65,15 +68,16 @@ impl Print {
         let body = match &self.body {
             Body::Encoded => Seen::default(),
             Body::Bytes { length, .. } => Seen::sized(SeenKind::Bytes, *length),
-            Body::Json { length, .. } => Seen::sized(SeenKind::Json, *length),
+            Body::Json(json) => Seen::sized(SeenKind::Json, json.text().len() as u64),
         };
         match (field.which(), &self.body) {
             (Which::Status, _) => Seen::sized(SeenKind::Status, self.status.into()),
             (Which::Header(i), _) => self.headers.get(i).map(|it| it.seen.clone()).unwrap_or_default(),
             (Which::Body, _) => body,
             (Which::Cell(_), _) => Seen::sized(SeenKind::Other, 0),
-            (Which::Path(i), Body::Json { sketch, .. }) => {
-                sketch.paths.get(i).and_then(|at| Some(at.as_ref()?.seen.clone())).unwrap_or_default()
+            (Which::Path(i), Body::Json(json)) => {
+                let at = json.sketch().and_then(|sketch| sketch.paths.get(i)?.as_ref());
+                at.map(|at| at.seen.clone()).unwrap_or_default()
             }
             (Which::Path(_), _) => Seen::default(),
         }
@@ -85,17 +89,22 @@ mod tests {
     use super::*;
     use crate::headers::Headers;
     use crate::shadow::Comparison;
-    use crate::shadow::print::{Paths, Printing, Whose};
+    use crate::shadow::print::{Printing, Whose};
+    use crate::shadow::sketch::Paths;
     use crate::shadow::tests::comparison;
 
-    fn print(paths: &mut Paths, whose: Whose, headers: &[(&str, &str)], body: &[u8]) -> Print {
-        let comparison = comparison();
+    fn print(headers: &[(&str, &str)], body: &[u8]) -> Print {
         let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        let mut printing = Printing::new(&comparison, &Headers::new(pairs), whose, None);
-        for part in body.chunks(7) {
-            printing.read(part, part.len(), paths, &comparison);
+        let mut printing = Printing::new(&comparison(), &Headers::new(pairs), None);
+        body.chunks(7).for_each(|part| printing.take(part, part.len()));
+        printing.end()
+    }
+
+    /// Reads its JSON, if it is that, in pieces of so many bytes.
+    fn read(print: &mut Print, piece: usize, whose: Whose, paths: &mut Paths) {
+        if let Body::Json(json) = &mut print.body {
+            while !json.read_on(piece, whose, paths, &comparison()) {}
         }
-        printing.end(paths, &comparison)
     }
 
     type Response<'r> = (&'r [(&'r str, &'r str)], &'r [u8]);
@@ -103,8 +112,9 @@ mod tests {
     /// What differs, by name.
     fn found(one: Response<'_>, other: Response<'_>) -> Vec<String> {
         let mut paths = Paths::default();
-        let a = print(&mut paths, Whose::Primary, one.0, one.1);
-        let b = print(&mut paths, Whose::Candidate, other.0, other.1);
+        let (mut a, mut b) = (print(one.0, one.1), print(other.0, other.1));
+        read(&mut a, 5, Whose::Primary, &mut paths);
+        read(&mut b, 1_000, Whose::Candidate, &mut paths);
         let found = compare(&a, &b);
         let named = found.fields.iter().map(|field| field.name(&comparison(), &paths));
         named.chain(found.is_body_unknown.then(|| "?".to_owned())).collect()
@@ -169,9 +179,11 @@ mod tests {
         let mut paths = Paths::default();
         let mut print = |whose, text: &str| {
             let pairs = JSON.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-            let mut printing = Printing::new(&comparison, &Headers::new(pairs), whose, None);
-            printing.read(text.as_bytes(), text.len(), &mut paths, &comparison);
-            printing.end(&mut paths, &comparison)
+            let mut printing = Printing::new(&comparison, &Headers::new(pairs), Some(text.len()));
+            printing.take(text.as_bytes(), text.len());
+            let mut print = printing.end();
+            read(&mut print, 1_000, whose, &mut paths);
+            print
         };
         // A shadow cannot use up all names.
         let invented = print(Whose::Candidate, &many(1_000));

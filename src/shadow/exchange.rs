@@ -14,15 +14,14 @@ use crate::headers::Headers;
 use crate::policy::{Policy, Rollout};
 use crate::shadow::copy::{Begun, Cause, Copy, body_bytes};
 use crate::shadow::field::Kind;
-use crate::shadow::print::{Print, Printing, Whose};
+use crate::shadow::print::{Body, Print, Printing, Whose};
 use crate::shadow::record::{Change, Record};
 use crate::shadow::watch::{Watch, record_key};
 use crate::shadow::{Comparison, Shadow};
 
-/// The most bytes of copies that have not been sent yet, whether their bodies have come or not.
-const MAX_WAITING_BYTES: usize = 16 << 20;
-/// The most bytes of answers to copies that have not been read yet.
-const MAX_UNREAD_BYTES: usize = 16 << 20;
+/// The most bytes that are held in one VM: copies that have not been sent yet, whether their bodies have come or not,
+/// and answers that have not been compared yet.
+const MAX_HELD_BYTES: usize = 32 << 20;
 /// How much of an answer is read at once, in bytes: streams wait meanwhile.
 const PIECE_BYTES: usize = 16 << 10;
 /// How long the user's answer may take after that of the copy must have come, in milliseconds.
@@ -42,10 +41,9 @@ pub struct Shadows {
     queue: VecDeque<(u64, Whose)>,
     /// What was sent, by the host's number.
     calls: HashMap<u32, Sent, RandomState>,
-    /// The answers to copies that have not been read to their ends yet.
-    unread: VecDeque<Unread>,
-    unread_bytes: usize,
-    waiting_bytes: usize,
+    /// What is all there, and must be read before it can be compared.
+    unread: VecDeque<Complete>,
+    held_bytes: usize,
     last: u64,
     told_ms: i64,
     /// The watches that have not told the process yet, since it was last time to.
@@ -107,29 +105,14 @@ struct Sent {
     at_us: u64,
 }
 
-/// The answer to a copy, or what is kept of its beginning, as it is being read.
-#[derive(Debug)]
-struct Unread {
-    id: u64,
-    whose: Whose,
-    /// How long it took to come, in microseconds.
-    us: u64,
-    body: Vec<u8>,
-    /// How much of that has been read.
-    read: usize,
-    /// How long all of it is.
-    size: usize,
-    printing: Printing,
-}
-
 /// A request and its copies.
 #[derive(Debug)]
 struct Exchange {
     watch: u64,
     /// Gone once it has been sent.
     copy: Option<Copy>,
-    /// How many of the bytes that may wait are its own.
-    waiting_bytes: usize,
+    /// How many of the bytes that are held are its own.
+    held_bytes: usize,
     primary: Answer,
     candidate: Answer,
     secondary: Option<Answer>,
@@ -162,6 +145,58 @@ impl Exchange {
         !self.primary.is_awaited()
             && !self.candidate.is_awaited()
             && !self.secondary.as_ref().is_some_and(Answer::is_awaited)
+    }
+}
+
+/// The answers to a request and its copies, all of which are there.
+#[derive(Debug)]
+struct Complete {
+    watch: u64,
+    primary: Box<Print>,
+    candidate: Box<Print>,
+    secondary: Option<Box<Print>>,
+    held_bytes: usize,
+    /// Whose JSON is still to be read, the next one last.
+    unread: Vec<Whose>,
+}
+
+impl Complete {
+    fn new(
+        watch: u64,
+        primary: Box<Print>,
+        candidate: Box<Print>,
+        secondary: Option<Box<Print>>,
+        held_bytes: usize,
+    ) -> Complete {
+        let is_to_be_read = |other: &Print| primary.body.is_to_be_read(&other.body);
+        let mut unread = Vec::new();
+        if secondary.as_deref().is_some_and(is_to_be_read) {
+            unread.push(Whose::Secondary);
+        }
+        if is_to_be_read(&candidate) {
+            unread.push(Whose::Candidate);
+        }
+        if !unread.is_empty() {
+            unread.push(Whose::Primary);
+        }
+        Complete { watch, primary, candidate, secondary, held_bytes, unread }
+    }
+
+    /// Reads a piece of what is to be read.
+    fn read_piece(&mut self, watch: &mut Watch) {
+        let Some(whose) = self.unread.last().copied() else { return };
+        let print = match whose {
+            Whose::Primary => Some(&mut self.primary),
+            Whose::Candidate => Some(&mut self.candidate),
+            Whose::Secondary => self.secondary.as_mut(),
+        };
+        let is_read = match print.map(|print| &mut print.body) {
+            Some(Body::Json(json)) => json.read_on(PIECE_BYTES, whose, &mut watch.paths, &watch.comparison),
+            _ => true,
+        };
+        if is_read {
+            self.unread.pop();
+        }
     }
 }
 
@@ -205,18 +240,18 @@ impl Shadows {
         if watch.in_flight >= comparison.max_in_flight {
             return Err(Cause::InFlight);
         }
-        let copy = Copy::of(comparison, headers, edits)?;
-        let waiting_bytes = bytes.saturating_add(copy.header_bytes());
-        if self.waiting_bytes.saturating_add(waiting_bytes) > MAX_WAITING_BYTES {
+        let copy = Copy::of(comparison, headers, edits, bytes)?;
+        let held_bytes = copy.held_bytes;
+        if self.held_bytes.saturating_add(held_bytes) > MAX_HELD_BYTES {
             return Err(Cause::Memory);
         }
-        self.waiting_bytes += waiting_bytes;
+        self.held_bytes += held_bytes;
         watch.in_flight += 1;
         self.last = self.last.wrapping_add(1);
         let exchange = Exchange {
             watch: comparison.identity,
             copy: Some(copy),
-            waiting_bytes,
+            held_bytes,
             primary: Answer::Awaited,
             candidate: Answer::Awaited,
             secondary: (shadowed.has_secondary && comparison.secondary.is_some()).then_some(Answer::Awaited),
@@ -237,7 +272,7 @@ impl Shadows {
         }
     }
 
-    /// Whether there is something to be done at once: copies to be sent, answers to be read, or the process to be told.
+    /// Whether there is something to be done soon: copies to be sent, answers to be read, or the process to be told.
     #[must_use]
     pub fn is_due(&self) -> bool {
         !(self.queue.is_empty() && self.unread.is_empty() && self.untold.is_empty())
@@ -282,9 +317,8 @@ impl Shadows {
         // The secondary's is next in the queue, if there is one.
         let is_last = self.queue.front().is_none_or(|(next, _)| *next != id);
         if is_last && let Some(exchange) = self.exchanges.get_mut(&id) {
-            exchange.copy = None;
-            self.waiting_bytes =
-                self.waiting_bytes.saturating_sub(std::mem::take(&mut exchange.waiting_bytes));
+            let sent = exchange.copy.take().map_or(0, |copy| copy.held_bytes);
+            self.hold(id, sent, 0);
         }
     }
 
@@ -306,60 +340,26 @@ impl Shadows {
         let Some(Sent { id, whose, at_us }) = self.calls.remove(&call) else { return };
         let watch = self.exchanges.get(&id).and_then(|exchange| self.watches.get(&exchange.watch));
         let Some(watch) = watch else { return };
-        let lost = match headers {
-            None => Cause::Reset,
+        let answer = match headers {
+            None => Answer::Lost(Cause::Reset),
             // Envoy says so of every answer of an upstream, and not of its own in place of one.
             Some(headers) if headers.count("x-envoy-upstream-service-time") == 0 => {
                 let is_late = headers.value(":status").as_deref() == Some(b"504");
-                if is_late { Cause::Timeout } else { Cause::Unreachable }
+                Answer::Lost(if is_late { Cause::Timeout } else { Cause::Unreachable })
             }
             Some(headers) => {
-                let printing = Printing::new(&watch.comparison, headers, whose, Some(size));
+                let mut printing = Printing::new(&watch.comparison, headers, Some(size));
                 let wanted = printing.wanted().min(size);
-                if self.unread_bytes.saturating_add(wanted) > MAX_UNREAD_BYTES {
-                    Cause::Memory
+                if self.held_bytes.saturating_add(wanted) > MAX_HELD_BYTES {
+                    Answer::Lost(Cause::Memory)
                 } else {
-                    let us = now_us.saturating_sub(at_us);
-                    let unread = Unread { id, whose, us, body: read(wanted), read: 0, size, printing };
-                    self.unread_bytes += unread.body.len();
-                    self.unread.push_back(unread);
-                    // A short one is read here and now, unless others came before.
-                    self.read_piece();
-                    return;
+                    printing.take(&read(wanted), size);
+                    self.hold(id, 0, printing.held_bytes());
+                    Answer::Came(Box::new(printing.end()), now_us.saturating_sub(at_us))
                 }
             }
         };
-        self.settle(id, whose, Answer::Lost(lost));
-    }
-
-    /// Reads on in the answers to copies, until `is_time_up`.
-    pub fn read_on(&mut self, is_time_up: &mut impl FnMut() -> bool) {
-        while self.read_piece() && !is_time_up() {}
-    }
-
-    /// Reads a piece of the first answer that is not read yet; `false` where there is none.
-    fn read_piece(&mut self) -> bool {
-        let Some(mut unread) = self.unread.pop_front() else { return false };
-        let watch = self.exchanges.get(&unread.id).and_then(|it| self.watches.get_mut(&it.watch));
-        let Some(watch) = watch else {
-            // It was given up.
-            self.unread_bytes = self.unread_bytes.saturating_sub(unread.body.len());
-            return true;
-        };
-        let rest = unread.body.get(unread.read..).unwrap_or_default();
-        let piece = rest.get(..PIECE_BYTES).unwrap_or(rest);
-        let is_last = piece.len() == rest.len();
-        let size = if is_last { unread.size.saturating_sub(unread.read) } else { piece.len() };
-        unread.printing.read(piece, size, &mut watch.paths, &watch.comparison);
-        unread.read += piece.len();
-        if !is_last {
-            self.unread.push_front(unread);
-            return true;
-        }
-        self.unread_bytes = self.unread_bytes.saturating_sub(unread.body.len());
-        let print = unread.printing.end(&mut watch.paths, &watch.comparison);
-        self.settle(unread.id, unread.whose, Answer::Came(Box::new(print), unread.us));
-        true
+        self.settle(id, whose, answer);
     }
 
     /// Begins to read the user's answer.
@@ -367,22 +367,36 @@ impl Shadows {
     pub fn printing(&self, id: u64, headers: &Headers<'_>) -> Option<Printing> {
         let watch = self.watches.get(&self.exchanges.get(&id)?.watch)?;
         let length = headers.value("content-length").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
-        Some(Printing::new(&watch.comparison, headers, Whose::Primary, length))
+        Some(Printing::new(&watch.comparison, headers, length))
     }
 
-    /// Reads the beginning of a part of it that has so many bytes in all.
-    pub fn read(&mut self, id: u64, printing: &mut Printing, part: &[u8], size: usize) {
-        if let Some(watch) = self.exchanges.get(&id).and_then(|it| self.watches.get_mut(&it.watch)) {
-            printing.read(part, size, &mut watch.paths, &watch.comparison);
+    /// Takes the beginning of a part of it that has so many bytes in all.
+    pub fn take(&mut self, id: u64, printing: &mut Printing, part: &[u8], size: usize) {
+        if !self.exchanges.contains_key(&id) {
+            // It was given up.
+            printing.let_go();
+            return;
         }
+        let before = printing.held_bytes();
+        printing.take(part, size);
+        self.hold(id, before, printing.held_bytes());
+        if self.held_bytes > MAX_HELD_BYTES {
+            printing.let_go();
+            self.settle(id, Whose::Primary, Answer::Lost(Cause::Memory));
+        }
+    }
+
+    /// Of a request's answer another number of bytes is held than before.
+    fn hold(&mut self, id: u64, before: usize, bytes: usize) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        exchange.held_bytes = exchange.held_bytes.saturating_sub(before).saturating_add(bytes);
+        self.held_bytes = self.held_bytes.saturating_sub(before).saturating_add(bytes);
     }
 
     /// The user's answer has come to its end after so many microseconds; without one it broke off.
     pub fn ended(&mut self, id: u64, printing: Option<Printing>, us: u64) {
-        let Some(exchange) = self.exchanges.get(&id) else { return };
-        let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
         let answer = match printing {
-            Some(printing) => Answer::Came(Box::new(printing.end(&mut watch.paths, &watch.comparison)), us),
+            Some(printing) => Answer::Came(Box::new(printing.end()), us),
             None => Answer::Lost(Cause::Primary),
         };
         self.settle(id, Whose::Primary, answer);
@@ -401,36 +415,81 @@ impl Shadows {
         }
     }
 
+    /// Ends a request that is waited for: its answers are all there, or will not be compared.
     fn close(&mut self, id: u64) {
         let Some(exchange) = self.exchanges.remove(&id) else { return };
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(exchange.waiting_bytes);
-        let Some(watch) = self.watches.get_mut(&exchange.watch) else { return };
-        watch.in_flight = watch.in_flight.saturating_sub(1);
-        let mut events = Vec::new();
-        match (exchange.primary, exchange.candidate) {
+        let Exchange { watch: identity, held_bytes, primary, candidate, secondary, .. } = exchange;
+        let Some(watch) = self.watches.get_mut(&identity) else { return };
+        let rollout = Arc::clone(&watch.rollout);
+        let mut tell = |event| self.events.push((Arc::clone(&rollout), event));
+        let (primary, candidate) = match (primary, candidate) {
             (Answer::Came(primary, primary_us), Answer::Came(candidate, candidate_us)) => {
-                let secondary = match exchange.secondary {
-                    Some(Answer::Came(secondary, us)) => {
-                        events.push(Event::Latency(Whose::Secondary, us / 1_000));
-                        Some(secondary)
-                    }
-                    Some(_) => {
-                        events.push(Event::Dropped(Cause::Secondary));
-                        None
-                    }
-                    None => None,
-                };
                 watch.totals.primary_us = watch.totals.primary_us.saturating_add(primary_us);
                 watch.totals.candidate_us = watch.totals.candidate_us.saturating_add(candidate_us);
-                events.push(Event::Latency(Whose::Primary, primary_us / 1_000));
-                events.push(Event::Latency(Whose::Candidate, candidate_us / 1_000));
-                watch.compare(&primary, &candidate, secondary.as_deref(), &mut events);
+                tell(Event::Latency(Whose::Primary, primary_us / 1_000));
+                tell(Event::Latency(Whose::Candidate, candidate_us / 1_000));
+                (primary, candidate)
             }
-            (Answer::Lost(cause), _) | (_, Answer::Lost(cause)) => events.push(Event::Dropped(cause)),
-            _ => events.push(Event::Dropped(Cause::Primary)),
+            (Answer::Lost(cause), _) | (_, Answer::Lost(cause)) => {
+                tell(Event::Dropped(cause));
+                return self.release(identity, held_bytes);
+            }
+            _ => {
+                tell(Event::Dropped(Cause::Primary));
+                return self.release(identity, held_bytes);
+            }
+        };
+        let secondary = match secondary {
+            Some(Answer::Came(secondary, us)) => {
+                tell(Event::Latency(Whose::Secondary, us / 1_000));
+                Some(secondary)
+            }
+            Some(_) => {
+                tell(Event::Dropped(Cause::Secondary));
+                None
+            }
+            None => None,
+        };
+        let complete = Complete::new(identity, primary, candidate, secondary, held_bytes);
+        if complete.unread.is_empty() {
+            self.compare(&complete);
+        } else {
+            self.unread.push_back(complete);
         }
-        let rollout = Arc::clone(&watch.rollout);
-        self.events.extend(events.into_iter().map(|event| (Arc::clone(&rollout), event)));
+    }
+
+    /// Nothing is held any more for a request.
+    fn release(&mut self, watch: u64, held_bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(held_bytes);
+        if let Some(watch) = self.watches.get_mut(&watch) {
+            watch.in_flight = watch.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Reads on in answers that are to be compared, until `is_time_up`.
+    pub fn read_on(&mut self, mut is_time_up: impl FnMut() -> bool) {
+        while let Some(mut complete) = self.unread.pop_front() {
+            if let Some(watch) = self.watches.get_mut(&complete.watch) {
+                complete.read_piece(watch);
+            }
+            if complete.unread.is_empty() {
+                self.compare(&complete);
+            } else {
+                self.unread.push_front(complete);
+            }
+            if is_time_up() {
+                break;
+            }
+        }
+    }
+
+    fn compare(&mut self, complete: &Complete) {
+        self.release(complete.watch, complete.held_bytes);
+        let Some(watch) = self.watches.get_mut(&complete.watch) else { return };
+        let Complete { primary, candidate, secondary, .. } = complete;
+        let events = watch.compare(primary, candidate, secondary.as_deref());
+        let rollout = &watch.rollout;
+        self.events.extend(events.map(|event| (Arc::clone(rollout), event)));
     }
 
     /// What is to be counted since this was last asked.

@@ -1,7 +1,7 @@
 //! What of two answers is compared, one by one: the status, headers, the body, or paths of its JSON.
 
 use crate::shadow::Comparison;
-use crate::shadow::print::Paths;
+use crate::shadow::sketch::Paths;
 
 /// The cells in which all is compared that is not told by name.
 pub const CELLS: usize = 64;

@@ -1,20 +1,13 @@
-//! What is kept of a response in order to compare it: hashes, never the response itself.
+//! What is kept of a response in order to compare it: hashes, and JSON until it is compared.
 
-use std::collections::HashMap;
 use std::hash::Hasher;
 
 use fnv::FnvHasher;
-use foldhash::fast::RandomState;
 
 use crate::headers::Headers;
 use crate::shadow::Comparison;
-use crate::shadow::field::{CELLS, Field, MAX_PATHS};
-use crate::shadow::json::{Kind, Path, Reader, Scalar, Scalars};
-
-/// The most named paths that were seen in the answers of shadows first: one that invents names must not use them all up.
-const MAX_PATHS_OF_SHADOWS: usize = MAX_PATHS / 4;
-/// The most paths of which it is remembered that they are ignored.
-const MAX_IGNORED: usize = 1_024;
+use crate::shadow::json::{Kind, Scalar};
+use crate::shadow::sketch::Json;
 
 /// Whose a response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,65 +29,6 @@ impl Whose {
             Whose::Candidate => "shadow",
             Whose::Secondary => "secondary",
         }
-    }
-}
-
-/// The paths of JSON that are compared one by one, and told by name. What else there is is compared in 64 cells.
-#[derive(Debug, Default)]
-pub struct Paths {
-    known: HashMap<u64, Known, RandomState>,
-    texts: Vec<Box<str>>,
-    /// How many of them shadows have brought.
-    of_shadows: usize,
-    ignored: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Known {
-    Named(usize),
-    Ignored,
-}
-
-impl Paths {
-    /// The text of a path that is told by name: a JSON Pointer.
-    #[must_use]
-    pub fn text(&self, i: usize) -> Option<&str> {
-        self.texts.get(i).map(|text| &**text)
-    }
-
-    /// How many are told by name.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.texts.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
-    }
-
-    /// What is known of a path; nothing where it is one of those that are not told by name.
-    fn find(&mut self, path: Path<'_>, whose: Whose, comparison: &Comparison) -> Option<Known> {
-        if let Some(known) = self.known.get(&path.hash) {
-            return Some(*known);
-        }
-        if comparison.ignored.has(path.text) {
-            if self.ignored < MAX_IGNORED {
-                self.ignored += 1;
-                self.known.insert(path.hash, Known::Ignored);
-            }
-            return Some(Known::Ignored);
-        }
-        let of_shadows = whose != Whose::Primary;
-        if self.texts.len() >= MAX_PATHS || (of_shadows && self.of_shadows >= MAX_PATHS_OF_SHADOWS) {
-            return None;
-        }
-        let known = Known::Named(self.texts.len());
-        self.of_shadows += usize::from(of_shadows);
-        self.texts.push(String::from_utf8_lossy(path.text).into());
-        self.known.insert(path.hash, known);
-        Some(known)
     }
 }
 
@@ -120,22 +54,37 @@ pub enum Body {
     Encoded,
     /// Its length, and a hash of its beginning.
     Bytes { length: u64, hash: u64 },
-    /// JSON, by path.
-    Json { sketch: Box<Sketch>, length: u64 },
+    /// JSON.
+    Json(Json),
 }
 
-/// JSON: all that is told by name, and sums of the rest.
-#[derive(Debug)]
-pub struct Sketch {
-    pub(super) cells: [u64; CELLS],
-    pub(super) paths: Vec<Option<At>>,
+impl Body {
+    /// Whether it is the same as another to the byte, as far as is known of both.
+    #[must_use]
+    pub fn is_same(&self, other: &Body) -> bool {
+        match (self, other) {
+            (Body::Json(one), Body::Json(other)) => one.text() == other.text(),
+            (Body::Bytes { length, hash }, Body::Bytes { length: its_length, hash: its_hash }) => {
+                (length, hash) == (its_length, its_hash)
+            }
+            (Body::Json(json), Body::Bytes { length, hash })
+            | (Body::Bytes { length, hash }, Body::Json(json)) => {
+                json.text().len() as u64 == *length && hash_of(FnvHasher::default(), json.text()) == *hash
+            }
+            (Body::Encoded, _) | (_, Body::Encoded) => false,
+        }
+    }
+
+    /// Whether both must be read before they can be compared: JSON that is not the same to the byte.
+    #[must_use]
+    pub fn is_to_be_read(&self, other: &Body) -> bool {
+        matches!((self, other), (Body::Json(_), Body::Json(_))) && !self.is_same(other)
+    }
 }
 
-/// What stands at a path, or at all of those that are called so.
-#[derive(Clone, Debug)]
-pub struct At {
-    pub(super) sum: u64,
-    pub(super) seen: Seen,
+fn hash_of(mut hasher: FnvHasher, bytes: &[u8]) -> u64 {
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// What is told of a value, which itself is told only where the policy says so.
@@ -179,40 +128,32 @@ pub enum SeenKind {
     Other,
 }
 
-/// A response that is being read.
+/// A response that is coming by.
 #[derive(Debug)]
 pub struct Printing {
-    whose: Whose,
     status: u16,
     headers: Vec<Header>,
     is_encoded: bool,
     most: usize,
     length: u64,
+    /// Of the bytes so far, where they are not held.
     hash: u64,
-    json: Option<(Reader, Box<Sketch>)>,
+    /// The bytes so far, where they are JSON, and not too many.
+    held: Option<Vec<u8>>,
 }
 
 impl Printing {
     /// A response with these headers, and a body of so many bytes, if that is known.
     #[must_use]
-    pub fn new(
-        comparison: &Comparison,
-        headers: &Headers<'_>,
-        whose: Whose,
-        length: Option<usize>,
-    ) -> Printing {
+    pub fn new(comparison: &Comparison, headers: &Headers<'_>, length: Option<usize>) -> Printing {
         let status = headers.value(":status").and_then(|it| str::from_utf8(&it).ok()?.parse().ok());
         let encoding = headers.value("content-encoding");
         let is_encoded = encoding.is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
         let most = comparison.max_body_bytes;
-        // What is too long to be read whole is compared by its length and its beginning.
-        let is_read = !is_encoded && length.is_none_or(|length| length <= most);
-        let json = headers.value("content-type").filter(|it| is_read && is_json(it)).map(|_| {
-            let sketch = Box::new(Sketch { cells: [0; CELLS], paths: Vec::new() });
-            (Reader::new(comparison.items, comparison.shows_values), sketch)
-        });
+        let is_held = !is_encoded
+            && length.is_none_or(|length| length <= most)
+            && headers.value("content-type").is_some_and(|it| is_json(&it));
         Printing {
-            whose,
             status: status.unwrap_or(0),
             headers: comparison
                 .headers
@@ -223,7 +164,7 @@ impl Printing {
             most,
             length: 0,
             hash: FnvHasher::default().finish(),
-            json,
+            held: is_held.then(Vec::new),
         }
     }
 
@@ -234,77 +175,47 @@ impl Printing {
         if self.is_encoded { 0 } else { self.most.saturating_sub(read) }
     }
 
-    /// Reads the beginning of a part of the body that has so many bytes in all: as much of it as is
+    /// How many bytes are held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Takes the beginning of a part of the body that has so many bytes in all: as much of it as is
     /// [wanted](Self::wanted).
-    pub fn read(&mut self, part: &[u8], size: usize, paths: &mut Paths, comparison: &Comparison) {
+    pub fn take(&mut self, part: &[u8], size: usize) {
         let part = part.get(..self.wanted()).unwrap_or(part);
-        let mut hasher = FnvHasher::with_key(self.hash);
-        hasher.write(part);
-        self.hash = hasher.finish();
+        match &mut self.held {
+            Some(held) => held.extend_from_slice(part),
+            None => self.hash = hash_of(FnvHasher::with_key(self.hash), part),
+        }
         self.length = self.length.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
         if self.length > u64::try_from(self.most).unwrap_or(u64::MAX) {
-            self.json = None;
+            self.let_go();
         }
-        if let Some((reader, sketch)) = &mut self.json {
-            reader.read(part, &mut Sketching { sketch, paths, comparison, whose: self.whose });
+    }
+
+    /// Holds nothing any more.
+    pub fn let_go(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.hash = hash_of(FnvHasher::default(), &held);
         }
     }
 
     /// What is kept of it.
     #[must_use]
-    pub fn end(self, paths: &mut Paths, comparison: &Comparison) -> Print {
-        let length = self.length;
-        let hash = self.hash;
-        let bytes = || Body::Bytes { length, hash };
-        let body = match self.json {
-            _ if self.is_encoded && length > 0 => Body::Encoded,
-            Some((mut reader, mut sketch)) if length > 0 => {
-                let mut sketching = Sketching { sketch: &mut sketch, paths, comparison, whose: self.whose };
-                match reader.end(&mut sketching) {
-                    Ok(()) => Body::Json { sketch, length },
-                    Err(_) => bytes(),
-                }
-            }
-            _ => bytes(),
+    pub fn end(self) -> Print {
+        let body = match self.held {
+            _ if self.is_encoded && self.length > 0 => Body::Encoded,
+            Some(text) if !text.is_empty() => Body::Json(Json::new(text)),
+            _ => Body::Bytes { length: self.length, hash: self.hash },
         };
         Print { status: self.status, headers: self.headers, body }
     }
 }
 
-struct Sketching<'s> {
-    sketch: &'s mut Sketch,
-    paths: &'s mut Paths,
-    comparison: &'s Comparison,
-    whose: Whose,
-}
-
-impl Scalars for Sketching<'_> {
-    fn scalar(&mut self, path: Path<'_>, scalar: Scalar<'_>) {
-        match self.paths.find(path, self.whose, self.comparison) {
-            Some(Known::Ignored) => {}
-            Some(Known::Named(i)) => {
-                let paths = &mut self.sketch.paths;
-                if paths.len() <= i {
-                    paths.resize(i + 1, None);
-                }
-                let Some(at) = paths.get_mut(i) else { return };
-                let before = at.as_ref().map_or(0, |at| at.sum);
-                *at = Some(At {
-                    sum: before.wrapping_add(scalar.hash),
-                    seen: Seen::of(scalar, self.comparison.shows_values),
-                });
-            }
-            None => {
-                if let Some(cell) = self.sketch.cells.get_mut(Field::cell_of(path.hash)) {
-                    *cell = cell.wrapping_add(scalar.hash);
-                }
-            }
-        }
-    }
-}
-
 impl Seen {
-    fn of(scalar: Scalar<'_>, shows_values: bool) -> Seen {
+    pub(super) fn of(scalar: Scalar<'_>, shows_values: bool) -> Seen {
         let kind = match scalar.kind {
             Kind::Null => SeenKind::Null,
             Kind::Boolean => SeenKind::Boolean,

@@ -8,8 +8,9 @@ use crate::policy::{Policy, Rollout};
 use crate::shadow::difference::compare;
 use crate::shadow::exchange::Event;
 use crate::shadow::field::{Field, Kind};
-use crate::shadow::print::{Paths, Print, Seen};
+use crate::shadow::print::{Print, Seen};
 use crate::shadow::record::{Batch, Change, Record, Seeing, Tally, Totals};
+use crate::shadow::sketch::Paths;
 use crate::shadow::{Comparison, Shadow};
 
 /// How far ahead a record may have begun, in milliseconds: clocks move a little, and what claims more is made up.
@@ -56,8 +57,7 @@ impl Watch {
         primary: &Print,
         candidate: &Print,
         secondary: Option<&Print>,
-        events: &mut Vec<Event>,
-    ) {
+    ) -> impl Iterator<Item = Event> + use<> {
         let raw = compare(primary, candidate);
         let noise = secondary.map(|secondary| compare(primary, secondary));
         let is_paired = noise.is_some();
@@ -79,8 +79,7 @@ impl Watch {
         }
         let mut kinds: Vec<Kind> = raw.fields.iter().map(|field| field.kind()).collect();
         kinds.dedup();
-        events.push(Event::Compared(kinds.is_empty()));
-        events.extend(kinds.into_iter().map(Event::Differs));
+        [Event::Compared(kinds.is_empty())].into_iter().chain(kinds.into_iter().map(Event::Differs))
     }
 
     /// Adds what was compared to what the process knows: how many fields are reported there now, and the verdicts that
