@@ -18,16 +18,18 @@ JSON = ("content-type", "application/json")
 
 
 def shadowed(revision=1, percent=100, **shadow):
-    """A dark launch: nobody gets the new version, but a share of the requests have a copy there."""
+    """A dark launch: nobody gets the new version, but a share of the requests have a copy there; not of who only asks
+    which policy is in force.
+    """
     policy = canary(0, revision)
-    policy["rollouts"][0]["shadow"] = {"cluster": "checkout-v2", "percent": percent, **shadow}
+    when = {"!": [{"var": "request.headers.x-echo"}]}
+    policy["rollouts"][0]["shadow"] = {"cluster": "checkout-v2", "percent": percent, "when": when, **shadow}
     return policy
 
 
 def compared(revision=1, compare=SECONDARY, **shadow):
-    """The same, where the answers are compared; but not of who only asks which policy is in force."""
-    when = {"!": [{"var": "request.headers.x-echo"}]}
-    return shadowed(revision, **{"mode": "compare", "when": when, "compare": compare, **shadow})
+    """The same, where the answers are compared."""
+    return shadowed(revision, **{"mode": "compare", "compare": compare, **shadow})
 
 
 def add_secondary(bootstrap):

@@ -43,7 +43,38 @@ def test_envoy_mirrors_what_the_policy_picks(noting):
     for request in arrived["checkout-v1"]:
         assert request.header("x-mulkko-shadow") is None
         assert request.header("cookie") == "session=1"
+        is_picked = int(request.path.partition("?")[2]) in picked
+        assert request.header("x-mulkko-mirror") == ("checkout-v2" if is_picked else None)
     stage.wait_for_metric("shadow_requests", len(picked), rollout="checkout-v2", outcome="mirrored")
+
+
+def take_mirror_off(bootstrap):
+    """Has filters of the stable version's cluster remove what names the mirror."""
+    api = "type.googleapis.com/envoy.extensions"
+    codec = {"@type": f"{api}.filters.http.upstream_codec.v3.UpstreamCodec"}
+    mutations = {"request_mutations": [{"remove": "x-mulkko-mirror"}]}
+    filters = [
+        {"name": "mutation", "typed_config": {"@type": f"{api}.filters.http.header_mutation.v3.HeaderMutation", "mutations": mutations}},
+        {"name": "codec", "typed_config": codec},
+    ]
+    options = f"{api.removeprefix('type.googleapis.com/')}.upstreams.http.v3.HttpProtocolOptions"
+    for cluster in bootstrap.document["static_resources"]["clusters"]:
+        if cluster["name"] == "checkout-v1":
+            cluster["typed_extension_protocol_options"] = {
+                options: {"@type": f"type.googleapis.com/{options}", "explicit_http_config": {"http_protocol_options": {}}, "http_filters": filters}
+            }
+
+
+def test_what_takes_the_header_off_stops_the_copies(noting):
+    """Why requests keep it: Envoy looks for it only after the filters of their cluster."""
+    stage, arrived = noting(shadowed(methods=["GET", "POST"]), edit=take_mirror_off)
+    with stage.connect() as connection:
+        for i in range(20):
+            connection.send("POST", f"/checkout?{i}", body=b"1")
+    stage.wait_for_metric("shadow_requests", 20, rollout="checkout-v2", outcome="mirrored")
+    assert [request.header("x-mulkko-mirror") for request in arrived["checkout-v1"]] == [None] * 20
+    # A copy is sent before the user has an answer.
+    assert stage.stats("cluster.checkout-v2.upstream_rq_total$") == {"cluster.checkout-v2.upstream_rq_total": 0}
 
 
 def test_requests_that_a_shadow_does_not_pick_have_no_copy(noting):
