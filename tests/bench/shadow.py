@@ -1,4 +1,4 @@
-"""What a shadow costs the requests that it copies: `make bench-shadow`, some twelve minutes.
+"""What a shadow costs the requests that it copies: `make bench-shadow`, some seven minutes.
 
 Envoy, two workers, in front of nginx, which plays the versions of a service: JSON of 1 kB, and of 60 kB. Steady requests,
 without a shadow and with it, in rounds whose order changes; the ratios are of a round's own figures.
@@ -21,7 +21,7 @@ from documents import source  # noqa: E402
 from shadows import add_secondary, compared, shadowed  # noqa: E402
 from stage import Stage, free_port, in_force, listens, wait_until  # noqa: E402
 
-ROUNDS = 24
+ROUNDS = 12
 SECONDS = 3
 PER_SECOND = 300
 ITEMS = {1: 20, 60: 1_090}
