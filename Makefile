@@ -20,6 +20,9 @@ ENVOYS := 1.36 1.37 1.38 1.39
 OLDEST := $(firstword $(ENVOYS))
 PYTEST := MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider
 
+# What tests run, built with the tests: alone it has other features of its dependencies, and they would be built twice.
+TESTED := cargo build --tests --bin mulkko --example evaluate
+
 # No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
 # and for release builds alone, so that no other build is done twice for it.
 REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
@@ -73,12 +76,12 @@ test-wasm: $(READY) ## the same tests as wasm, under Node
 		cargo test --target $(TARGET) --no-default-features --lib --tests
 
 test-serve: $(READY) ## `mulkko serve`, over a folder and over the API of S3
-	cargo build --bin mulkko
+	$(TESTED)
 	$(PYTEST) tests/serve
 
 # Its emulator is 250 MB: what not every run needs.
 test-azure: $(AZURITE)/node_modules/.bin/azurite-blob ## `mulkko serve`, over the API of Azure
-	cargo build --bin mulkko
+	$(TESTED)
 	PATH=$(CURDIR)/.venv/bin:$$PATH MULKKO_AZURITE=$(CURDIR)/$< $(PYTEST) tests/serve -k azure
 
 $(AZURITE)/node_modules/.bin/azurite-blob: $(AZURITE)/package-lock.json $(READY)
@@ -86,17 +89,17 @@ $(AZURITE)/node_modules/.bin/azurite-blob: $(AZURITE)/package-lock.json $(READY)
 	touch $@
 
 test-envoy: build plugins ## the plugin in a real Envoy
-	cargo build --bin mulkko --example evaluate
+	$(TESTED)
 	$(PYTEST) tests/envoy -m "not long"
 
 test-envoys: test-envoy $(addprefix test-envoy-,$(ENVOYS)) ## the tests in Envoy, on each version that mulkko is for
 
 test-envoy-%: .venv/envoys/% build plugins
-	cargo build --bin mulkko --example evaluate
+	$(TESTED)
 	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) tests/envoy -m "not long"
 
 smoke-oldest: .venv/envoys/$(OLDEST) build plugins ## a few of the tests on the oldest Envoy
-	cargo build --bin mulkko --example evaluate
+	$(TESTED)
 	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) $(addprefix tests/envoy/test_,split.py trust.py listener_update.py istio.py shadow.py)
 
 .venv/envoys/%: tests/envoy/versions/%.txt $(READY)
