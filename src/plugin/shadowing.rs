@@ -38,7 +38,9 @@ impl Copying {
         let picked =
             shadowed.and_then(|shadowed| Some((in_force?.policy.rollout(shadowed.rollout)?, shadowed)));
         picked.map_or(Begun::Left, |(rollout, shadowed)| {
-            shared.shadows.borrow_mut().begin(rollout, shadowed, copied())
+            let begun = shared.shadows.borrow_mut().begin(rollout, shadowed, copied());
+            shared.tick_for_shadows();
+            begun
         })
     }
 
@@ -77,7 +79,7 @@ impl Copying {
         if self.complete_ns.is_none() {
             self.complete_ns = Some(host::now_ns().unwrap_or(0));
             shared.shadows.borrow_mut().complete(self.id, std::mem::take(&mut self.body));
-            shared.tick_if_due();
+            shared.tick_for_shadows();
         }
     }
 
@@ -103,7 +105,7 @@ impl Copying {
         let printing = self.printing.take().filter(|_| self.complete_ns.is_some());
         let us = host::now_ns().unwrap_or(0).saturating_sub(self.complete_ns.unwrap_or(0)) / 1_000;
         shared.shadows.borrow_mut().ended(self.id, printing, us);
-        shared.tick_if_due();
+        shared.tick_for_shadows();
     }
 
     /// The stream has ended without all of the answer.
@@ -162,7 +164,7 @@ pub fn answered(shared: &Shared, call: u32, headers: usize, body_size: usize) ->
     };
     let now_us = host::now_ns().unwrap_or(0) / 1_000;
     shared.shadows.borrow_mut().answered(call, headers.as_ref(), body_size, read, now_us);
-    shared.tick_if_due();
+    shared.tick_for_shadows();
     true
 }
 

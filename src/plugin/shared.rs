@@ -105,10 +105,13 @@ impl Shared {
         }
     }
 
-    /// Has the root context tick soon where shadows have something to do.
-    pub fn tick_if_due(&self) {
-        if self.shadows.borrow().is_due() {
+    /// Has the root context tick where shadows have something to do, which may be all that it ticks for.
+    pub fn tick_for_shadows(&self) {
+        let shadows = self.shadows.borrow();
+        if shadows.is_due() {
             self.set_tick(SHADOW_TICK_MS);
+        } else if shadows.is_busy() && !(1..=TICK_MS).contains(&self.tick_ms.get()) {
+            self.set_tick(TICK_MS);
         }
     }
 

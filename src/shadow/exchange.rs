@@ -278,10 +278,11 @@ impl Shadows {
         !(self.queue.is_empty() && self.unread.is_empty() && self.untold.is_empty())
     }
 
-    /// Whether anything is under way, or is to be told.
+    /// Whether anything is under way, or is to be counted or told.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.exchanges.is_empty() || self.watches.values().any(|watch| watch.totals.compared > 0)
+        !(self.exchanges.is_empty() && self.events.is_empty())
+            || self.watches.values().any(|watch| watch.totals.compared > 0)
     }
 
     /// The next copy that is to be sent. What became of it [is to be said](Self::sent).
@@ -510,7 +511,10 @@ impl Shadows {
         if !(0..TELL_MS).contains(&now_ms.saturating_sub(self.told_ms)) {
             self.told_ms = now_ms;
             self.give_up(now_ms);
-            self.untold = self.watches.keys().copied().collect();
+            // Who has not had its turn yet comes before who would have another.
+            if self.untold.is_empty() {
+                self.untold = self.watches.keys().copied().collect();
+            }
         }
         let shared = Shared { place: &self.place, process };
         let mut changes = Vec::new();

@@ -1,6 +1,7 @@
 """Shadows in Envoy: copies of requests, whose responses nobody sees."""
 
 import contextlib
+import json
 
 import pytest
 from arithmetic import in_first
@@ -97,6 +98,24 @@ def test_a_copy_has_no_copy(noting):
         connection.get("/checkout?real")
     wait_until(lambda: arrived["checkout-v2"], "the copy", 10)
     assert [copy.path for copy in arrived["checkout-v2"]] == ["/checkout?real"]
+
+
+@pytest.mark.parametrize("methods", [["GET"], ["POST"]])
+def test_copies_are_counted_where_nothing_else_is_waited_for(set_stage, methods):
+    """An inline policy for good: there is no source to ask, and no guard."""
+    policy = shadowed(methods=methods)
+    if methods == ["POST"]:
+        # One whose headers are no text is dropped; a mirrored one has them.
+        policy["rollouts"][0]["shadow"]["mode"] = "compare"
+    stage = set_stage(plugin=json.dumps({"name": "shop", "policy": policy}), workers=1)
+    with stage.connect() as connection:
+        connection.send(methods[0], "/checkout")
+        # What is first counted has it tick, and that is over then.
+        stage.wait_for_metric("intended_share_millionths", 1_000_000, rollout="checkout-v2", variant="stable")
+        for _ in range(10):
+            connection.send(methods[0], "/checkout", [("x-bytes", b"\xff")])
+    outcome = "mirrored" if methods == ["GET"] else "dropped"
+    wait_until(lambda: stage.metric("shadow_requests", outcome=outcome) >= 10, "the count", 5)
 
 
 @pytest.mark.parametrize("fault", ["close", "hang", "503", "stall"])
