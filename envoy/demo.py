@@ -135,11 +135,11 @@ def a_new_policy(stage):
     """A push, and how it arrives."""
     title(3, "A new policy: a canary goes from 5 % to 25 %")
     push(stage, canary(5), 2)
-    stage.wait_for_all_workers(in_force(2), headers=[user(0)], seconds=5)
+    stage.wait_for_all_workers(in_force(2), headers=[user(0)])
     before = variants(stage, "/checkout", "checkout-v2")
     foretold = who_would_move(stage, canary(5), canary(25))
     push(stage, canary(25), 3, shown=True)
-    stage.wait_for_all_workers(in_force(3), headers=[user(0)], seconds=5)
+    stage.wait_for_all_workers(in_force(3), headers=[user(0)])
     say()
     after = variants(stage, "/checkout", "checkout-v2")
     table({"canary": 25, "stable": 75}, after)
@@ -154,7 +154,7 @@ def a_new_policy(stage):
 def who_would_move(stage, old, new):
     """What the command says of a push before it is done, by the requests that the access log has; gives how many move."""
     log = stage.folder / "envoy.out"
-    wait_until(lambda: log.read_text().count('"/checkout"') >= USERS, "the access log", 5)
+    wait_until(lambda: log.read_text().count('"/checkout"') >= USERS, "the access log")
     for name, policy in ("old.json", old), ("new.json", new):
         (stage.folder / name).write_text(json.dumps(policy))
     command = [COMMAND, "diff", "old.json", "new.json", "--access-log", log.name]
@@ -173,7 +173,7 @@ def a_dark_launch(stage):
     """In production, and nobody sees it without a pass."""
     title(4, "A dark launch: in production, for those who hold a pass")
     push(stage, load_policy("dark-launch"), 4)
-    stage.wait_for_all_workers(in_force(4), seconds=5)
+    stage.wait_for_all_workers(in_force(4))
     named = {"rollout": "checkout-next", "variant": "next"}
     for who, token in {
         "without a pass": None,
@@ -199,7 +199,7 @@ def shadow_traffic(stage):
     title(5, "A shadow: what the new version would have answered")
     stage.behave("checkout-v2", wrong=0.05)
     push(stage, shadow(), 5)
-    stage.wait_for_all_workers(in_force(5), seconds=5)
+    stage.wait_for_all_workers(in_force(5))
     known = lambda: json.loads(stage.get("/.mulkko/shadow/checkout-v2", why).body)  # noqa: E731
     why = ("x-mulkko-pass", make_pass(PASS_KEY, explain=True))
     with stage.load(lambda: ("/checkout/order", []), per_second=200) as load:
@@ -229,7 +229,7 @@ def a_blue_green_switch(stage):
     with Load(stage.port, lambda: ("/checkout", [])) as load:
         push(stage, policy, 6)
         stage.wait_for_all_workers(in_force(6), seconds=3)
-        wait_until(lambda: time.time() > flip + 1, "a second of the new version", 10)
+        wait_until(lambda: time.time() > flip + 1, "a second of the new version")
     answers = [answer for answer in load.responses if answer.sent > flip - 2]
     blue = [answer for answer in answers if answer.upstream == "checkout-v1"]
     green = [answer for answer in answers if answer.upstream == "checkout-v2"]
@@ -254,7 +254,7 @@ def feature_flags(stage):
     """One flag, as the upstream and as an OpenFeature SDK get it."""
     title(7, "Feature flags: a header for the service behind, OFREP for who asks")
     push(stage, with_flags(canary(25)), 7)
-    stage.wait_for_all_workers(in_force(7), headers=[user(0)], seconds=5)
+    stage.wait_for_all_workers(in_force(7), headers=[user(0)])
     answers = get_all(stage.port, [("/checkout", [user(number), ("x-echo", "1")]) for number in range(USERS)])
     headers = [answer.echo.header("x-mulkko-flags") for answer in answers]
     for header in "new-cart", "new-cart=?0":
@@ -275,7 +275,7 @@ def a_rollback(stage):
     policy = canary(5)
     policy["rollouts"][0]["guard"] = {"warmup": "0s"}
     push(stage, policy, 8)
-    stage.wait_for_all_workers(in_force(8), headers=[user(0)], seconds=5)
+    stage.wait_for_all_workers(in_force(8), headers=[user(0)])
     numbers = itertools.count()
     with stage.load(lambda: ("/checkout", [user(next(numbers))]), per_second=400) as load:
         wait_until(lambda: stage.metric("guard_requests", variant="canary", test="errors") >= 20, "the guard", 60)
@@ -293,7 +293,7 @@ def a_rollback(stage):
     say(next(line for line in stage.log().splitlines() if "is rolled back" in line).split("wasm log mulkko: ")[-1])
     stage.behave("checkout-v2")
     rolled_back = lambda: stage.server.get("/v1/proxies")["proxies"][0]["rolledBack"]  # noqa: E731
-    wait_until(rolled_back, "word of it at the config cluster", 10)
+    wait_until(rolled_back, "word of it at the config cluster")
     say()
     console(stage, "proxies", "shop")
 
@@ -331,7 +331,7 @@ def give_tour(server, plugin):
     server.push(marked(experiment(), 1))
     with Stage(config_port=server.port, plugin=plugin) as stage:
         stage.server = server
-        stage.wait_for_all_workers(in_force(1), path="/product/7", headers=[user(0)], seconds=5)
+        stage.wait_for_all_workers(in_force(1), path="/product/7", headers=[user(0)])
         found = who_gets_what(stage)
         the_same_user(stage, found)
         a_new_policy(stage)
@@ -354,7 +354,7 @@ def keep():
     with tempfile.TemporaryDirectory() as folder, config_cluster(folder) as (server, plugin):
         server.push(policy)
         with Stage(config_port=server.port, plugin=plugin) as stage:
-            stage.wait_for_all_workers(lambda echo: echo.header("x-mulkko-checkout-v2"), headers=[user(0)], seconds=5)
+            stage.wait_for_all_workers(lambda echo: echo.header("x-mulkko-checkout-v2"), headers=[user(0)])
             (Path(folder) / "shop.json").write_text(json.dumps(policy, indent=2))
             explain(stage, server, folder)
 

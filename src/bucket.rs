@@ -326,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws::config(256))]
 
         #[test]
         fn no_text_makes_the_reader_panic(text in "[-+0-9.eE \"]{0,12}|\\PC{0,40}") {

@@ -126,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws::config(256))]
 
         #[test]
         fn what_was_replaced_is_found_and_the_rest_is_left(header in header(), value in "[!-+--:<-~]{0,16}") {

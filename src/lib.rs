@@ -64,13 +64,13 @@
 //! | what a new version would have answered | [`shadow`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
 //! | deciding without a proxy | [`dry_run`], [`cases`] |
-//! | what is likely not what was meant | `lint` |
+//! | what is likely not what was meant | [`lint`] |
 //! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
 //!
 //! # Invariants
-//! * Nothing outside `plugin` can see the proxy: `proxy-wasm` is a dependency of wasm32 alone, so an engine that
-//!   reached for it would not compile natively. The engine's tests run as wasm too, without the plugin
-//!   (`--no-default-features`).
+//! * Nothing outside `plugin` can see the proxy: `proxy-wasm` is a dependency of the feature `plugin` on wasm32 alone, so an
+//!   engine that reached for it would not compile without it (`--no-default-features`). So its tests run, natively and as
+//!   wasm, and need nothing that the command needs (the feature `command`).
 //! * The engine has no clock, no randomness, no I/O and no log: instants, ids and properties come through
 //!   [`decide::Proxy`], or as arguments.
 //! * A decision cannot fail: [`decide::decide`] has no error to give. A policy cannot fail later: what could is refused
@@ -101,8 +101,9 @@ pub mod guard;
 pub mod headers;
 pub mod json;
 pub mod jws;
+#[cfg(test)]
+mod laws;
 pub mod lease;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod lint;
 pub mod logic;
 pub mod matches;

@@ -246,7 +246,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #![proptest_config(crate::laws::config(4096))]
 
         #[test]
         fn no_pattern_panics(pattern in r"([\[\](){}?*+|^$\\:,<>Pxbims0-9 #&~=!/u\n.-]|start|end|alpha|한){0,24}", text in ".{0,16}") {

@@ -12,7 +12,6 @@ mod locate;
 mod names;
 mod outline;
 mod plan;
-#[cfg(not(target_arch = "wasm32"))]
 mod refusals;
 mod rollout;
 mod shadow;
@@ -33,11 +32,10 @@ use crate::shadow::Shadow;
 
 pub use loading::Loading;
 pub use locate::{Located, locate, mark};
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "schema")]
 pub(crate) use names::{NOT_FOR_VARIANTS, RESERVED};
 pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
-#[cfg(not(target_arch = "wasm32"))]
 pub use refusals::parse_thoroughly;
 
 /// A map by names that stand in the policy.

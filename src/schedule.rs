@@ -272,7 +272,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws::config(256))]
 
         #[test]
         fn batches_are_floor_of_u_times_n(u: u32, batches in 1..=1_000_u64, moved in 0..1_100_u64) {

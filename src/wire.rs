@@ -129,17 +129,15 @@ macro_rules! objects {
     )*};
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 mod document;
 mod guard;
 mod matches;
 mod plugin;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "schema")]
 pub mod schema;
 mod shadow;
 mod strategy;
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use document::{Document, Flags};
 pub use guard::{Errors, Guard, Latency, OnBreach, Statuses};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
@@ -166,7 +164,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
 
 /// A targeting key: where it comes from, and whether a missing one is minted.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Key {
     /// Sources in order: the first that is present and not empty wins.
@@ -178,7 +176,7 @@ pub struct Key {
 
 /// The cookie that keeps a minted id.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mint {
     /// Its name.
@@ -189,7 +187,7 @@ pub struct Mint {
 
 /// Where a value comes from: exactly one member.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Source {
     /// A request header.
@@ -214,7 +212,7 @@ pub struct Source {
 
 /// A layer: rollouts in slices of it never meet in a user.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Layer {
     /// The targeting key that is hashed.
@@ -223,7 +221,7 @@ pub struct Layer {
 
 /// Keys that are kept out of every canary and experiment.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Holdout {
     /// Its name, and what is hashed with the key.
@@ -236,7 +234,7 @@ pub struct Holdout {
 
 /// One named decision about which version answers.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rollout {
     /// Its name.
@@ -284,7 +282,7 @@ pub struct Rollout {
 
 /// Whether a rollout or a flag is evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum State {
     /// It is.
@@ -296,7 +294,7 @@ pub enum State {
 
 /// What a variant does to a request.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct Variant {
     /// The cluster that answers.
@@ -308,7 +306,7 @@ pub struct Variant {
 
 /// Who gets a variant whatever the split says.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Force {
     /// The condition.
@@ -319,7 +317,7 @@ pub struct Force {
 
 /// The part of a layer that a rollout has: keys from `from` up to, not including, `to` percent.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Slice {
     /// The layer.
@@ -332,7 +330,7 @@ pub struct Slice {
 
 /// Which of flagd's arithmetics `fractional` uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Fractional {
     /// That of flagd.
@@ -344,7 +342,7 @@ pub enum Fractional {
 
 /// A flag, by its shape. Members that stand here for nobody are flagd's to add.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Flag {
     /// Its name, where flags are an array.

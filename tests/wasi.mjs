@@ -15,9 +15,6 @@ if (suites && existsSync(suites)) {
   preopens["/suites"] = suites;
   env.MULKKO_SUITES = "/suites";
 }
-for (const [name, value] of Object.entries(process.env)) {
-  if (name.startsWith("PROPTEST_")) env[name] = value;
-}
 
 const wasi = new WASI({ version: "preview1", args: [file, ...args], env, preopens });
 const module = await WebAssembly.compile(await readFile(file));

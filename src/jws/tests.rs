@@ -153,7 +153,7 @@ fn keys_under_which_anybody_can_sign_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::laws::config(256))]
 
     #[test]
     fn no_document_makes_the_reader_panic(

@@ -424,7 +424,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(crate::laws::config(512))]
 
     #[test]
     fn the_index_finds_what_a_scan_finds(

@@ -251,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws::config(256))]
 
         #[test]
         fn no_document_and_no_place_panic(document: Vec<u8>, json in r#"[\[\]{}:,"a0 \\]{0,40}"#, place in r"[a.\[\]0]{0,12}") {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws::config(256))]
 
         #[test]
         fn no_document_panics(document: Vec<u8>, json in r#"\{"(rollouts|flags|keys)": [\[\]{}:,"a0 ]{0,40}\}"#) {

@@ -1,6 +1,5 @@
 //! A policy document at once, for who looks at the whole: the command's schema, lints and explanations.
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::value::RawValue;
@@ -9,19 +8,23 @@ use super::{Entries, Flag, Fractional, Holdout, Key, Layer, Rollout, Scalar, Sou
 use crate::json::Json;
 
 /// A policy document as a whole. The plugin never reads one so: it reads a piece at a time.
-#[derive(Default, Deserialize, JsonSchema)]
+#[derive(Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(
-    title = "mulkko policy",
-    description = "Decides, for each request, which variant of a rollout answers and which values flags have."
+#[cfg_attr(
+    feature = "schema",
+    schemars(
+        title = "mulkko policy",
+        description = "Decides, for each request, which variant of a rollout answers and which values flags have."
+    )
 )]
 pub struct Document {
     /// The format: `mulkko/v1`.
-    #[schemars(extend("const" = "mulkko/v1"))]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "mulkko/v1")))]
     #[serde(deserialize_with = "some")]
     pub api_version: Option<String>,
     /// What the policy is called.
-    #[schemars(regex(pattern = "^[a-z][a-z0-9-]{0,62}$"))]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[a-z][a-z0-9-]{0,62}$")))]
     #[serde(deserialize_with = "some")]
     pub name: Option<String>,
     /// Which state of the document this is: a lower one never replaces a higher one.

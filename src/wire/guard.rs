@@ -10,7 +10,7 @@ objects!(Guard, Errors, Latency);
 
 /// What takes the traffic back. Where neither `errors` nor `latency` stands, both are judged.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Guard {
     /// How likely a healthy variant may be given up, ever.
@@ -38,7 +38,7 @@ pub struct Guard {
 
 /// What a breach leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnBreach {
     /// The variant gives way to the default.
@@ -50,7 +50,7 @@ pub enum OnBreach {
 
 /// How errors are judged.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Errors {
     /// The share of errors that is tolerated whatever the default's is.
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Statuses {
 
 /// How latency is judged.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Latency {
     /// The quantiles of the default's latency above which a response is slow.

@@ -9,7 +9,7 @@ objects!(Match, PathMatch, ValueMatch);
 
 /// What requests a rollout is about, as in the Gateway API's `HTTPRouteMatch`: all members must hold.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Match {
     /// The path.
@@ -26,7 +26,7 @@ pub struct Match {
 
 /// How a path is matched.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct PathMatch {
     /// In which way.
@@ -39,7 +39,7 @@ pub struct PathMatch {
 
 /// The Gateway API's path match types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PathMatchType {
     /// The whole path.
     Exact,
@@ -52,7 +52,7 @@ pub enum PathMatchType {
 
 /// How a header or a query parameter is matched.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct ValueMatch {
     /// In which way.
@@ -66,7 +66,7 @@ pub struct ValueMatch {
 
 /// The Gateway API's match types of headers and query parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ValueMatchType {
     /// The whole value.
     #[default]

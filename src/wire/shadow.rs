@@ -10,7 +10,7 @@ objects!(Shadow, Compare, Secondary);
 
 /// A copy of some requests, whose response nobody sees.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Shadow {
     /// The cluster that gets the copy.
@@ -51,7 +51,7 @@ pub struct Shadow {
 
 /// Who copies requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ShadowMode {
     /// Envoy, which throws the response away.
@@ -63,7 +63,7 @@ pub enum ShadowMode {
 
 /// What becomes of requests whose bodies are too long to be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LargeBodies {
     /// They have no copy.
@@ -75,7 +75,7 @@ pub enum LargeBodies {
 
 /// What of the responses is compared.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Compare {
     /// Which headers.
@@ -94,7 +94,7 @@ pub struct Compare {
 
 /// How the items of arrays are called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Arrays {
     /// By their index.
@@ -106,7 +106,7 @@ pub enum Arrays {
 
 /// Another copy of the stable version.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Secondary {
     /// Its cluster.

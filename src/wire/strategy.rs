@@ -9,7 +9,7 @@ objects!(Strategy, Canary, Step, BlueGreen, Rolling, Ab, Share, Dark);
 
 /// How the split moves with time: exactly one member.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Strategy {
     /// A growing share for one variant.
@@ -31,7 +31,7 @@ pub struct Strategy {
 
 /// `percent`, or `start` and `steps`.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Canary {
     /// The variant that grows.
@@ -49,7 +49,7 @@ pub struct Canary {
 
 /// One step of a canary.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Step {
     /// The share.
@@ -61,7 +61,7 @@ pub struct Step {
 
 /// Before `at` `previous`, from then on `active`.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct BlueGreen {
     /// The new variant.
@@ -75,7 +75,7 @@ pub struct BlueGreen {
 
 /// Batch `i` of `batches` moves at `start` + `i` · `every`.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Rolling {
     /// The variant to which instances move.
@@ -90,7 +90,7 @@ pub struct Rolling {
 
 /// A fixed split between `start` and `end`.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Ab {
     /// The shares.
@@ -105,7 +105,7 @@ pub struct Ab {
 
 /// A variant's share.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Share {
     /// The variant.
@@ -116,7 +116,7 @@ pub struct Share {
 
 /// A variant that only passes and `force` reach.
 #[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Dark {
     /// The variant.

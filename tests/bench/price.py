@@ -23,7 +23,7 @@ TOP = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TOP / "envoy"), str(TOP / "tests/envoy")]
 
 from documents import canary  # noqa: E402
-from stage import WASM, Stage  # noqa: E402
+from stage import EXAMPLES, WASM, Stage  # noqa: E402
 
 HOST = "shop.example.com"
 CONNECTIONS = 64
@@ -134,7 +134,7 @@ def listeners(bootstrap):
 
     filters = {"no filter": []}
     for name, example in [("no-op", "noop"), ("same host calls", "calls")]:
-        filters[name] = [wasm(name, WASM.parent / f"examples/{example}.wasm", {})]
+        filters[name] = [wasm(name, EXAMPLES / f"{example}.wasm", {})]
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": LUA}}
     filters["Lua"] = [{"name": "lua", "typed_config": lua}]
     for name, (policy, configuration, _) in PLUGINS.items():

@@ -48,7 +48,7 @@ def latencies_ms(workers, pushes, signed):
         plugin["source"] = source(path=PATH, wait="30s", poll="5s", timeout="2s")
         took = []
         with Stage(config_port=server.port, workers=workers, plugin=plugin) as stage:
-            stage.wait_for_all_workers(in_force(1), headers=[user(1)], seconds=10)
+            stage.wait_for_all_workers(in_force(1), headers=[user(1)])
             with stage.connection_per_worker() as connections:
                 for revision, text in enumerate(texts[1:], 2):
                     holds = in_force(revision)

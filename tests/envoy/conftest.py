@@ -18,6 +18,8 @@ STAGES = pytest.StashKey()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; `make test-long` runs it")
+    config.addinivalue_line("markers", "soak: takes ten minutes, in a target of its own")
+    config.addinivalue_line("markers", "alone: measures; no other test runs beside it")
 
 
 @pytest.fixture

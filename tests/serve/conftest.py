@@ -14,14 +14,15 @@ sys.path[:0] = [str(TOP / "envoy"), str(TOP / "tests/envoy")]
 
 from azure import azurite  # noqa: E402
 from serve import TOKEN, Serve  # noqa: E402
+from stage import COMMAND  # noqa: E402
 
 # The emulator of Azure's blob storage, where there is one.
 AZURITE = os.environ.get("MULKKO_AZURITE")
-COMMAND = Path(os.environ.get("MULKKO_COMMAND", TOP / "target/debug/mulkko"))
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; `make test-long` runs it")
+    config.addinivalue_line("markers", "alone: measures; no other test runs beside it")
 
 
 class Client(requests.Session):

@@ -8,10 +8,9 @@ import time
 
 import pytest
 import requests
-from conftest import COMMAND
 from documents import policy
 from serve import TOKEN, entry
-from stage import wait_until
+from stage import COMMAND, wait_until
 
 
 def stored(response):

@@ -28,7 +28,7 @@ def test_any_server_tells_of_the_proxies_of_all(serve, connect, store):
         ask(client, "edge-2", 6, **{"x-mulkko-refused": etag})
         ask(client, "edge-3", 5, **{"x-mulkko-rolled-back": "checkout-v2/canary, cart/v2"})
     for server in servers:
-        wait_until(lambda server=server: len(by_node(server)) == 3, "all proxies", 10)
+        wait_until(lambda server=server: len(by_node(server)) == 3, "all proxies")
         found = by_node(server)
         assert {node: it["state"] for node, it in found.items()} == {
             "edge-1": "current", "edge-2": "refused", "edge-3": "behind",
@@ -43,7 +43,7 @@ def test_any_server_tells_of_the_proxies_of_all(serve, connect, store):
     with connect(servers[2]) as client:
         ask(client, "edge-3", 7)
     for server in servers:
-        wait_until(lambda server=server: by_node(server)["edge-3"]["state"] == "current", "the last word", 10)
+        wait_until(lambda server=server: by_node(server)["edge-3"]["state"] == "current", "the last word")
     # A server that ends leaves its word.
     assert servers[1].stop() == 0
     assert set(by_node(servers[0])) == {"edge-1", "edge-2", "edge-3"}
@@ -60,7 +60,7 @@ def test_proxies_are_forgotten(serve, connect):
             target=lambda: ask(Client(server), "edge-2", 1, **{"if-none-match": etag, "prefer": "wait=8"}), daemon=True
         )
         waiting.start()
-        wait_until(lambda: set(by_node(server)) == {"edge-2"}, "the first to be forgotten", 10)
+        wait_until(lambda: set(by_node(server)) == {"edge-2"}, "the first to be forgotten")
         assert by_node(server)["edge-2"]["ageMs"] < 500
         waiting.join()
 

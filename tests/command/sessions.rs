@@ -1,10 +1,5 @@
 //! The command as its users see it: sessions at a console in `tests/command/*.md` and in the README, each run and compared to
 //! the letter.
-//!
-//! `TRYCMD=overwrite cargo test --test command` writes down what is printed now; read the difference.
-
-#![cfg(not(target_arch = "wasm32"))]
-#![expect(clippy::unwrap_used, reason = "a test fails by them")]
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};

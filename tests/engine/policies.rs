@@ -1,7 +1,5 @@
 //! Documents and requests at large: what is refused and how, what is taken, and laws that hold for all of them.
 
-#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by them")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -429,12 +427,8 @@ fn headers() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     prop::collection::vec((names.prop_map(|name| name.as_bytes().to_vec()), values), 0..12)
 }
 
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, cases, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config(512))]
+    #![proptest_config(crate::laws::config(512))]
 
     #[test]
     fn any_bytes_are_a_policy_or_a_refusal(document in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -1,7 +1,5 @@
 //! Flags as flagd defines them: its own test cases and documents, asked for over OFREP, natively and as wasm under Node.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by them")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -205,7 +203,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::laws::config(256))]
 
     #[test]
     fn any_context_is_answered(

@@ -1,9 +1,4 @@
 //! `mulkko istio`: what it prints for the example policies is what `envoy/istio` holds, and what it refuses.
-//!
-//! `TRYCMD=overwrite cargo test --test istio` writes the manifests anew; read the difference.
-
-#![cfg(not(target_arch = "wasm32"))]
-#![expect(clippy::unwrap_used, reason = "a test fails by them")]
 
 use std::fs;
 use std::process::Command;

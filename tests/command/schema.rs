@@ -1,9 +1,6 @@
 //! The JSON Schema of a policy, judged by a validator that is not ours: it takes what is taken, and refuses by shape what the
 //! parser refuses by shape.
 
-#![cfg(not(target_arch = "wasm32"))]
-#![expect(clippy::unwrap_used, reason = "a test fails by them")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;

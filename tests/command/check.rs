@@ -1,9 +1,4 @@
 //! `mulkko check` over documents of every kind: what it shows of each refusal and each warning is written down beside them.
-//!
-//! `TRYCMD=overwrite cargo test --test check` writes down what is shown now; read the difference.
-
-#![cfg(not(target_arch = "wasm32"))]
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by them")]
 
 use std::fs;
 use std::path::PathBuf;

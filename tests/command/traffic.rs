@@ -1,8 +1,5 @@
 //! `mulkko simulate` and `mulkko diff` over much traffic: shares, moves, and memory.
 
-#![cfg(not(target_arch = "wasm32"))]
-#![expect(clippy::cast_precision_loss, clippy::panic, clippy::unwrap_used, reason = "a test fails by them")]
-
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
