@@ -1,7 +1,8 @@
 //! Simulates canaries and writes down what the guard makes of them, beside the statistics page and other tools' rules.
 //!
 //! `make guard-report` writes `report.md` and `evidence.svg` beside this crate's manifest. With `--quick` fewer runs are
-//! made, and all goes to the folder for temporary files.
+//! made, and all goes to the folder for temporary files. With `--check` nothing is written: the exit code is 1 where the
+//! report would be another one.
 
 mod errors;
 mod fleet;
@@ -33,7 +34,8 @@ const FULL: Sizes = Sizes { healthy: 1_000, bad: 400, days: 200, users: 100, lat
 const QUICK: Sizes = Sizes { healthy: 50, bad: 50, days: 8, users: 8, latency: 8 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let [is_quick, is_check] =
+        ["--quick", "--check"].map(|asked| std::env::args().any(|argument| argument == asked));
     let (sizes, folder) = if is_quick {
         (QUICK, std::env::temp_dir())
     } else {
@@ -62,11 +64,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     section("epochs", &|report| users::epochs(sizes.users, &of_errors, report));
     section("latency", &|report| latency::latency(sizes.latency, &of_latency, report));
 
+    let text = format!("{}{}{}", head(), summary(&report), report.text).trim_end().to_owned() + "\n";
+    let written = folder.join("report.md");
+    if is_check {
+        let before = std::fs::read_to_string(&written)?;
+        let differs = before.lines().zip(text.lines()).find(|(before, now)| before != now);
+        if let Some((before, now)) = differs {
+            return Err(format!("{}: written: {before}\nfound: {now}", written.display()).into());
+        }
+        return Ok(());
+    }
     let picture = folder.join("evidence.svg");
     picture::draw(&picture)?;
-    let text = format!("{}{}{}", head(), summary(&report), report.text);
-    let written = folder.join("report.md");
-    std::fs::write(&written, text.trim_end().to_owned() + "\n")?;
+    std::fs::write(&written, text)?;
     println!("{}\n{}", written.display(), picture.display());
     Ok(())
 }
