@@ -9,7 +9,7 @@ import time
 from documents import canary
 from explain import explain_pass
 from services import Noting, Shop, serving
-from stage import wait_until
+from stage import in_force, wait_until
 
 # The stable version, the new one, and another copy of the stable one.
 VERSIONS = ("checkout-v1", "checkout-v2", "checkout-v1b")
@@ -69,9 +69,22 @@ def report(stage, rollout="checkout-v2"):
     return response.json
 
 
-def wait_for_report(stage, count, seconds=20):
+def wait_for_report(stage, count, seconds=20, **whose):
     """Waits until so many requests were compared, and gives the document."""
-    return wait_until(lambda: (it := report(stage))["compared"] >= count and it, f"{count} comparisons", seconds)
+    return wait_until(lambda: (it := report(stage, **whose))["compared"] >= count and it, f"{count} comparisons", seconds)
+
+
+def launch_another(stage, launches, **shadow):
+    """Pushes a dark launch that has another name than those before it, so that it begins anew, and gives its name.
+
+    `launches` counts the stage's.
+    """
+    number = next(launches)
+    policy = compared(number, **shadow)
+    policy["rollouts"][0]["name"] = name = f"checkout-{number}"
+    stage.push(policy)
+    stage.wait_for_all_workers(in_force(number))
+    return name
 
 
 def differing(document):

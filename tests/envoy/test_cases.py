@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from explain import decisions, explain_pass
 from passes import make_pass
-from stage import PASS_KEY
+from stage import PASS_KEY, Stage
 
 FILES = sorted((Path(__file__).parent.parent / "cases").glob("*.json"))
 DOCUMENTS = {file.stem: json.loads(file.read_text()) for file in FILES}
@@ -20,14 +20,27 @@ def is_here(document):
     return not ELSEWHERE & document.keys() and document.get("node", NODE) == NODE
 
 
-@pytest.mark.parametrize("name", [name for name, document in DOCUMENTS.items() if is_here(document)])
-def test_cases(set_stage, name):
-    document = DOCUMENTS[name]
-    # Inline and without a source: in force before the first request, on every worker.
-    plugin = {"name": "shop", "passKeys": [{"env": "MULKKO_PASS_KEY"}], **document.get("plugin", {})}
-    stage = set_stage(plugin=json.dumps({**plugin, "policy": document["policy"]}))
-    wrong = []
-    with stage.connection_per_worker() as connections:
+HERE = {name: document for name, document in DOCUMENTS.items() if is_here(document)}
+
+
+@pytest.fixture(scope="module")
+def stage():
+    """An Envoy with a listener for each file."""
+
+    def edit(bootstrap):
+        for name, document in HERE.items():
+            plugin = {"name": name, "passKeys": [{"env": "MULKKO_PASS_KEY"}], **document.get("plugin", {})}
+            # Inline and without a source: in force before the first request, on every worker.
+            bootstrap.add_listener(name, {**plugin, "policy": document["policy"]})
+
+    with Stage(edit=edit) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_cases(stage, name):
+    document, wrong = HERE[name], []
+    with stage.connection_per_worker(name) as connections:
         for i, case in enumerate(document["cases"]):
             wrong += differences(case, connections[i % len(connections)])
     assert not wrong, f"{len(wrong)} differences in {len(document['cases'])} cases:\n" + "\n".join(wrong)

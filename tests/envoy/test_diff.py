@@ -5,9 +5,8 @@ import subprocess
 from collections import Counter
 
 import pytest
-from stage import TOP, in_force, load_policy, marked, wait_until
+from stage import COMMAND, in_force, load_policy, marked, wait_until
 
-COMMAND = TOP / "target/debug/mulkko"
 USERS = 400
 OLD, NEW = marked(load_policy("canary-by-hand"), 1), marked(load_policy("canary-by-hand"), 2)
 NEW["rollouts"][0]["strategy"]["canary"]["percent"] = 30

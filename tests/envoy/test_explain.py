@@ -7,9 +7,8 @@ import subprocess
 from datetime import datetime, timedelta, timezone
 
 from explain import explain_pass
-from stage import POLICIES, TOP
+from stage import COMMAND, POLICIES
 
-COMMAND = TOP / "target/debug/mulkko"
 REQUESTS = 1_000
 # The examples begin on this day; the tests move it so that steps and batches are under way.
 BEGINS = datetime(2026, 12, 1, 9, tzinfo=timezone.utc)
@@ -35,26 +34,31 @@ NOT_UPSTREAM = {"x-mulkko-cluster"}
 
 def test_the_command_explains_what_envoy_does(set_stage, tmp_path):
     draw = random.Random(20261201)
-    stages = [(file, trust) for file in sorted(POLICIES.glob("*.json")) for trust in ("edge", "mesh")]
+    listeners = [f"{file.stem}-{trust}" for file in sorted(POLICIES.glob("*.json")) for trust in ("edge", "mesh")]
+
+    def edit(bootstrap):
+        bootstrap.connection_manager.update(xff_num_trusted_hops=1)
+        for listener in listeners:
+            name, _, trust = listener.rpartition("-")
+            policy = under_way((POLICIES / f"{name}.json").read_text())
+            plugin = {"name": listener, "trust": trust, "passKeys": [{"env": "MULKKO_PASS_KEY"}]}
+            (tmp_path / f"{listener}.json").write_text(policy)
+            (tmp_path / f"{listener}-plugin.json").write_text(json.dumps(plugin))
+            # Inline: in force before the first request.
+            bootstrap.add_listener(listener, {**plugin, "policy": json.loads(policy)})
+
+    stage = set_stage(edit=edit)
     wrong, reasons = [], set()
-    for i, (file, trust) in enumerate(stages):
-        policy = tmp_path / f"{i}.json"
-        policy.write_text(under_way(file.read_text()))
-        plugin = {"name": "shop", "trust": trust, "passKeys": [{"env": "MULKKO_PASS_KEY"}]}
-        configuration = tmp_path / f"{i}-plugin.json"
-        configuration.write_text(json.dumps(plugin))
-        # Inline: in force before the first request.
-        inline = json.dumps({**plugin, "policy": json.loads(policy.read_text())})
-        stage = set_stage(plugin=inline, edit=lambda bootstrap: bootstrap.connection_manager.update(xff_num_trusted_hops=1))
-        with stage.connection_per_worker() as connections:
-            for n in range(i, REQUESTS, len(stages)):
+    for i, listener in enumerate(listeners):
+        files = tmp_path / f"{listener}.json", tmp_path / f"{listener}-plugin.json"
+        with stage.connection_per_worker(listener) as connections:
+            for n in range(i, REQUESTS, len(listeners)):
                 request = random_request(draw)
                 response = send(request, connections[n % len(connections)])
-                told = explained(policy, configuration, with_drawn_ids(request, response))
+                told = explained(*files, with_drawn_ids(request, response))
                 differences = different(told, response)
-                wrong += [f"{file.name} {trust} {request}: {it}" for it in differences]
+                wrong += [f"{listener} {request}: {it}" for it in differences]
                 reasons |= {decision["reason"] for decision in told["decisions"]}
-        stage.stop_envoy()
     assert not wrong, f"{len(wrong)} differences:\n" + "\n".join(wrong[:20])
     # All but the guard's, which has nothing to judge here.
     assert reasons == {"DISABLED", "TARGETING_MATCH", "FOLLOWED", "DEFAULT", "HOLDOUT", "LAYER", "STATIC", "SPLIT"}

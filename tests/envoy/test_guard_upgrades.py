@@ -105,7 +105,7 @@ def test_upgrades_count_neither_as_requests_nor_as_responses(stage):
         ask(stage, next(canary))
         return judged(stage, test="p50", variant="canary") > 0
 
-    wait_until(is_compared, "something to compare with", 10)
+    wait_until(is_compared, "something to compare with")
     sent = stage.metric("requests", variant="canary", reason="SPLIT")
     wait_until(lambda: judged(stage, variant="canary") == sent, "all of them")
     requests, errors, responses, slow = counted(stage)

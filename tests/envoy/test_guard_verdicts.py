@@ -11,9 +11,8 @@ from config_server import policy_answer
 from documents import canary, guarded, source, user
 from explain import decisions, explain_pass
 from guards import SECONDS, condemn, crowd, is_rolled_back, judged, standing, users_of, wait_for_judged
-from stage import WASM, in_force, wait_until
+from stage import EXAMPLES, in_force, wait_until
 
-EXAMPLES = WASM.parent / "examples"
 CREATED = "wasm.envoy.wasm.runtime.v8.created"
 DRAINING = r"listener_manager.total_(listeners|filter_chains)_draining$"
 LAPSED = "the verdict on canary has lapsed"
@@ -53,7 +52,7 @@ def test_a_verdict_outlives_policies_and_plugin_updates(set_stage, serve, users)
         stage.wait_for_all_workers(in_force(3), headers=[user(3)])
         for change in (same_plugin, slower_polls, same_plugin):
             assert stage.change_listener(change)
-            wait_until(lambda: not any(stage.stats(DRAINING).values()), "the end of what was replaced", 10)
+            wait_until(lambda: not any(stage.stats(DRAINING).values()), "the end of what was replaced")
             stage.wait_for_all_workers(in_force(3), headers=[user(3)])
     assert in_first(50, "checkout-v2", "user-3"), "the user would get the canary"
     # Connections that outlast what was replaced are closed, by Envoy.
@@ -91,8 +90,8 @@ def test_a_verdict_outlives_the_reload_of_every_worker(set_stage, users):
                 assert connection.get("/checkout", user(3), ("x-large", "v" * 55_000)).status == 503
             # The worker makes itself a new VM for a later request.
             with stage.load(lambda: ("/checkout", [user(3)]), per_second=50, per_worker=2) as load:
-                wait_until(lambda now=before + number: stage.stats(CREATED)[CREATED] >= now, "a new VM", 10)
-                stage.wait_for_all_workers(gets("stable"), headers=[user(3)], seconds=10)
+                wait_until(lambda now=before + number: stage.stats(CREATED)[CREATED] >= now, "a new VM")
+                stage.wait_for_all_workers(gets("stable"), headers=[user(3)])
             assert {answer.upstream for answer in load.responses} <= {"checkout-v1", None}
     stage.wait_for_all_workers(gets("stable"), headers=[user(3)])
     assert decisions(stage.get("/checkout", user(3), explain_pass())) == {"checkout-v2": ["stable", "ROLLED_BACK"]}

@@ -28,7 +28,7 @@ def registry(tmp_path):
     config.write_text(REGISTRY.format(folder=tmp_path / "registry", port=port))
     process = subprocess.Popen(["docker-registry", "serve", config])
     try:
-        wait_until(lambda: fetched(f"http://{address}/v2/"), "the registry", 10)
+        wait_until(lambda: fetched(f"http://{address}/v2/"), "the registry")
         yield address
     finally:
         process.terminate()

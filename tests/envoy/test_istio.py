@@ -10,9 +10,8 @@ import jsonschema_rs
 import pytest
 from mesh import ISTIO, PUBLIC, SERVICE, Application, Mesh, documents, kustomized, schema_errors
 from services import Noting, serving
-from stage import POLICIES, TOP, WASM, load_policy, wait_until
+from stage import COMMAND, POLICIES, TOP, WASM, load_policy, wait_until
 
-COMMAND = TOP / "target/debug/mulkko"
 PROXIES = ["sidecar", "gateway", "waypoint"]
 # Who is in the canary's 25 % of `policies/mesh.json`, and who is not.
 IN_CANARY, IN_STABLE = ("x-user-id", "user-0"), ("x-user-id", "user-1")
@@ -47,7 +46,7 @@ def answers(stage, proxy, *headers, path="/checkout"):
 
 def wait_for_policy(stage, proxy, revision=1):
     """Waits until the policy that was fetched is in force on all workers. A manifest's plugin asks every five seconds."""
-    stage.wait_for_metric("policy_revision", revision, seconds=12, policy="shop")
+    stage.wait_for_metric("policy_revision", revision, policy="shop")
     with stage.connection_per_worker() as connections:
         for connection in connections:
             wait_until(lambda it=connection: is_decided(stage, it, proxy), "a decision")
@@ -223,7 +222,7 @@ def test_a_shadow_is_sent_copies_as_the_manifests_say(set_stage, tmp_path, proxy
         # By its cluster, which the other rollout's variant names: that route has copies, too.
         stage.get("/checkout/express", host(proxy), ("x-tester", "yes"))
         arrived = Noting.arrived["checkout-v2"]
-        wait_until(lambda: len([it for it in arrived if it.header("x-mulkko-shadow")]) >= 2, "the copies", 10)
+        wait_until(lambda: len([it for it in arrived if it.header("x-mulkko-shadow")]) >= 2, "the copies")
     copies = {it.path: it for it in arrived if it.header("x-mulkko-shadow")}
     assert set(copies) == {"/checkout/17", "/checkout/express"}
     for it in copies.values():
@@ -261,7 +260,7 @@ def reloads(stage):
 def push_and_wait(stage, mesh, **arguments):
     before = reloads(stage)
     mesh.push_extension(**arguments)
-    wait_until(lambda: reloads(stage) != before, "the new extension", 10)
+    wait_until(lambda: reloads(stage) != before, "the new extension")
 
 
 def test_configuration_and_code_are_replaced_under_load(set_mesh, tmp_path):
@@ -272,7 +271,7 @@ def test_configuration_and_code_are_replaced_under_load(set_mesh, tmp_path):
         # First its configuration: nobody is believed any more.
         mesh.plugin = {**mesh.plugin, "trust": "edge"}
         push_and_wait(stage, mesh)
-        wait_until(lambda: answers(stage, "sidecar", IN_STABLE, FORWARDED) == "checkout-v1", "the new configuration", 10)
+        wait_until(lambda: answers(stage, "sidecar", IN_STABLE, FORWARDED) == "checkout-v1", "the new configuration")
         # Then its code, which is another file by its digest: the same with a custom section behind it.
         other = tmp_path / "other.wasm"
         shutil.copy(WASM, other)
@@ -284,7 +283,7 @@ def test_configuration_and_code_are_replaced_under_load(set_mesh, tmp_path):
         stage.push(policy_of("sidecar", revision=2))
         wait_for_policy(stage, "sidecar", revision=2)
         done = len(load.responses)
-        wait_until(lambda: len(load.responses) > done + 200, "more requests", 10)
+        wait_until(lambda: len(load.responses) > done + 200, "more requests")
     assert load.failed == []
     assert {response.upstream for response in load.responses} == {"checkout-v2"}, "the policy in force was lost"
 
@@ -296,9 +295,9 @@ def test_the_agents_placeholder_is_taken_and_replaced(set_mesh):
     real = copy.deepcopy(mesh.extension)
     nobody = {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC", "rules": {"policies": {}}}
     push_and_wait(stage, mesh, extension={"name": real["name"], "typed_config": nobody})
-    wait_until(lambda: stage.get("/checkout", host("sidecar")).status == 403, "403", 10)
+    wait_until(lambda: stage.get("/checkout", host("sidecar")).status == 403, "403")
     push_and_wait(stage, mesh, extension=real)
-    wait_until(lambda: stage.get("/checkout", host("sidecar")).status == 200, "200", 10)
+    wait_until(lambda: stage.get("/checkout", host("sidecar")).status == 200, "200")
 
 
 # A chain

@@ -116,7 +116,7 @@ def test_shares_move_with_the_schedule_and_end_with_the_rollout(set_stage):
     other = guarded(20, 2)
     other["rollouts"][0]["name"] = "another"
     stage.push(other)
-    stage.wait_for_metric("intended_share_millionths", 0, seconds=10, rollout="checkout-v2")
+    stage.wait_for_metric("intended_share_millionths", 0, rollout="checkout-v2")
 
 
 def test_rules_are_sound_and_do_what_they_say():

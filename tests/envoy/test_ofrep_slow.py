@@ -4,6 +4,7 @@ import contextlib
 import select
 import time
 
+import pytest
 from documents import with_flags
 from http2 import Http2
 from ofrep import (
@@ -105,6 +106,7 @@ def other_policy(bootstrap):
     bootstrap.plugin = configuration({"flags": {"korea": flag(variants={"other": 3}, defaultVariant="other")}})
 
 
+@pytest.mark.alone
 def test_who_is_too_slow_is_told(set_stage):
     # By itself; while a policy is fetched, when the plugin's clock ticks for another reason too; and in a listener that
     # is replaced, whose plugin is not the current one any more.

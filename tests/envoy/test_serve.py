@@ -11,9 +11,8 @@ import trustme
 from config_server import policy_answer
 from documents import canary, large_canary, source, user
 from serve import TOKEN, Serve
-from stage import TOP, in_force, wait_until
+from stage import COMMAND, in_force, wait_until
 
-COMMAND = TOP / "target/debug/mulkko"
 PATH = "/v1/policies/shop"
 LONG_POLL = source(path=PATH, wait="30s", poll="200ms", timeout="2s")
 
@@ -43,6 +42,7 @@ def proxies(server):
     return {it["node"]: it for it in server.get("/v1/proxies")["proxies"]}
 
 
+@pytest.mark.alone
 def test_a_push_is_in_force_everywhere_when_push_says_so(set_stage, server):
     server.push(canary(0))
     stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL})
@@ -62,7 +62,7 @@ def test_only_signed_policies_are_taken(set_stage, server, keys, tmp_path):
     stage.wait_for_all_workers(in_force(1), headers=[user(1)])
 
     def refused(refusal):
-        stage.wait_for_metric("policy_refused", 1, seconds=5)
+        stage.wait_for_metric("policy_refused", 1)
         wait_until(lambda: refusal in stage.log(), "the refusal")
         wait_until(lambda: proxies(server)["edge-1"]["state"] == "refused", "word of it")
         assert stage.metric("policy_revision") == 1
@@ -88,9 +88,9 @@ def test_only_signed_policies_are_taken(set_stage, server, keys, tmp_path):
 
     # And what is signed, with either key, is taken.
     server.push(canary(100, 7), environment=first)
-    stage.wait_for_all_workers(in_force(7), headers=[user(1)], seconds=5)
+    stage.wait_for_all_workers(in_force(7), headers=[user(1)])
     server.push(canary(100, 8), environment=second)
-    stage.wait_for_all_workers(in_force(8), headers=[user(1)], seconds=5)
+    stage.wait_for_all_workers(in_force(8), headers=[user(1)])
     stage.wait_for_metric("policy_refused", 0)
 
 
@@ -144,6 +144,7 @@ def add_endpoint(port):
     return edit
 
 
+@pytest.mark.alone
 def test_another_server_is_asked_when_one_dies(set_stage, server, tmp_path):
     with Serve(server.store, COMMAND, options=["--refresh", "100ms"]) as other:
         server.push(canary(0))
@@ -161,7 +162,7 @@ def test_another_server_is_asked_when_one_dies(set_stage, server, tmp_path):
             revision += 1
             living.push(canary(100, revision))
             pushed = time.monotonic()
-            stage.wait_for_all_workers(in_force(revision), headers=[user(1)], seconds=5)
+            stage.wait_for_all_workers(in_force(revision), headers=[user(1)])
             assert time.monotonic() - pushed < 3
             dying.start()
         # A server that died while it was asked is no failed fetch: the other has answered.
@@ -177,6 +178,7 @@ def speak_http2(bootstrap, **options):
     return config
 
 
+@pytest.mark.alone
 def test_a_server_that_says_nothing_any_more_is_given_up(set_stage, server):
     """As when its machine has gone: no connection ends, nothing comes."""
     with Serve(server.store, COMMAND, options=["--refresh", "100ms"]) as other:

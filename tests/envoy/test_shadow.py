@@ -34,7 +34,7 @@ def test_envoy_mirrors_what_the_policy_picks(noting):
         for i in range(60):
             response = connection.send("POST", f"/checkout?{i}", [user(i), *secrets], body=b"body of %d" % i)
             assert (response.status, response.upstream) == (200, "checkout-v1")
-    wait_until(lambda: len(arrived["checkout-v2"]) >= len(picked), "the copies", 10)
+    wait_until(lambda: len(arrived["checkout-v2"]) >= len(picked), "the copies")
     assert {int(copy.path.partition("?")[2]) for copy in arrived["checkout-v2"]} == picked
     for copy in arrived["checkout-v2"]:
         assert (copy.method, copy.body.decode()) == ("POST", f"body of {copy.path.partition('?')[2]}")
@@ -87,7 +87,7 @@ def test_requests_that_a_shadow_does_not_pick_have_no_copy(noting):
         connection.get("/checkout", no, ("x-mulkko-mirror", "checkout-v2"))
         connection.get("/elsewhere", yes)
         connection.get("/checkout?this", yes)
-    wait_until(lambda: arrived["checkout-v2"], "the copy", 10)
+    wait_until(lambda: arrived["checkout-v2"], "the copy")
     assert [copy.path for copy in arrived["checkout-v2"]] == ["/checkout?this"]
 
 
@@ -96,7 +96,7 @@ def test_a_copy_has_no_copy(noting):
     with stage.connect() as connection:
         connection.get("/checkout?copy", ("x-mulkko-shadow", "mirror"))
         connection.get("/checkout?real")
-    wait_until(lambda: arrived["checkout-v2"], "the copy", 10)
+    wait_until(lambda: arrived["checkout-v2"], "the copy")
     assert [copy.path for copy in arrived["checkout-v2"]] == ["/checkout?real"]
 
 
@@ -115,7 +115,7 @@ def test_copies_are_counted_where_nothing_else_is_waited_for(set_stage, methods)
         for _ in range(10):
             connection.send(methods[0], "/checkout", [("x-bytes", b"\xff")])
     outcome = "mirrored" if methods == ["GET"] else "dropped"
-    wait_until(lambda: stage.metric("shadow_requests", outcome=outcome) >= 10, "the count", 5)
+    wait_until(lambda: stage.metric("shadow_requests", outcome=outcome) >= 10, "the count")
 
 
 @pytest.mark.parametrize("fault", ["close", "hang", "503", "stall"])

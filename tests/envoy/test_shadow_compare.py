@@ -2,10 +2,12 @@
 
 import contextlib
 import gzip
+import itertools
 import json
-import time
+import re
 
 import pytest
+from documents import source
 from services import Noting
 from shadows import (
     SECONDARY,
@@ -13,12 +15,13 @@ from shadows import (
     compared,
     differing,
     encoded,
+    launch_another,
     order,
     report,
     versions,
     wait_for_report,
 )
-from stage import in_force, wait_until
+from stage import Stage, in_force, wait_until
 
 
 @pytest.fixture
@@ -81,18 +84,33 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def launch():
+    """Launches one version after another in one Envoy, each with a change: gives the stage, and the launch's name."""
+    change, launches = None, itertools.count(1)
+    with versions(lambda version, number: encoded(*changed(change)(version, number))) as ports:
+        with Stage(endpoints=ports, edit=add_secondary, plugin={"source": source()}) as stage:
+
+            def enter(next_change):
+                nonlocal change
+                change = next_change
+                return stage, launch_another(stage, launches)
+
+            yield enter
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_one_request_in_twenty_shows_is_found_and_named(compare, name):
+def test_what_one_request_in_twenty_shows_is_found_and_named(launch, name):
     change, expected = CHANGES[name]
-    stage = compare(changed(change))
+    stage, rollout = launch(change)
     ask(stage, range(1, 201))
-    document = wait_for_report(stage, 200)
+    document = wait_for_report(stage, 200, rollout=rollout)
     assert differing(document) == expected, json.dumps(document, indent=1)
     assert document["noise"] == "cancelled"
     for kind, named in expected:
         field = next(field for field in document["fields"] if (field["kind"], field["name"]) == (kind, named))
         assert field["different"] == field["onlyShadow"] == 10
-        assert f'{kind} "{named}" differs' in stage.log()
+        assert re.search(f'{rollout}: .*{kind} "{named}" differs', stage.log())
 
 
 def test_noise_is_not_reported(compare):

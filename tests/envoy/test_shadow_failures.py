@@ -1,15 +1,17 @@
 """Shadows that fail, in every way: the user's request comes first."""
 
 import contextlib
+import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
+from documents import source
 from explain import explain_pass
 from services import Endless, Noting, Service, serving
-from shadows import JSON, add_secondary, compared, encoded, order, report, versions, wait_for_report
-from stage import in_force, wait_until
+from shadows import JSON, add_secondary, compared, encoded, launch_another, order, report, versions, wait_for_report
+from stage import Stage, in_force, wait_until
 
 MB = 1_000_000
 
@@ -68,8 +70,8 @@ def test_a_shadow_that_does_not_answer(failing, fault, reason):
     wait_for_dropped(stage, reason, 50)
 
 
-def test_a_shadow_that_hangs_for_ten_seconds_fills_what_it_may(failing):
-    stage = failing(compared(compare={}, timeout="10s", maxInFlight=5))
+def test_a_shadow_that_hangs_for_seconds_fills_what_it_may(failing):
+    stage = failing(compared(compare={}, timeout="3s", maxInFlight=5))
     stage.behave("checkout-v2", fault="hang", ratio=1)
     ask(stage)
     wait_for_dropped(stage, "in_flight", 45)
@@ -180,16 +182,31 @@ HOSTILE = {
 }
 
 
+@pytest.fixture(scope="module")
+def launch():
+    """Launches one version after another in one Envoy, each with an answer: gives the stage, and the launch's name."""
+    launches = itertools.count(1)
+    with (
+        versions(lambda _, number: encoded(*order(number))) as ports,
+        serving(lambda _: HostileShop(), "checkout-v2") as port,
+        Stage(endpoints=ports | {"checkout-v2": port}, edit=add_secondary, plugin={"source": source()}) as stage,
+    ):
+
+        def enter(body):
+            HostileShop.body = body
+            return stage, launch_another(stage, launches, compare={})
+
+        yield enter
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_json_of_a_shadow_is_a_difference_and_no_more(failing, name):
-    with serving(lambda _: HostileShop(), "checkout-v2") as port:
-        stage = failing(port=port)
-        HostileShop.body = HOSTILE[name]
-        ask(stage)
-        document = wait_for_report(stage, 50)
-        assert document["equal"] == 0
-        assert any(field["differs"] for field in document["fields"])
-        assert stage.stats("vm_reload|wasm.*active").get("wasm.envoy.wasm.runtime.v8.active") == 4
+def test_hostile_json_of_a_shadow_is_a_difference_and_no_more(launch, name):
+    stage, rollout = launch(HOSTILE[name])
+    ask(stage)
+    document = wait_for_report(stage, 50, rollout=rollout)
+    assert document["equal"] == 0
+    assert any(field["differs"] for field in document["fields"])
+    assert stage.stats("vm_reload|wasm.*active").get("wasm.envoy.wasm.runtime.v8.active") == 4
 
 
 class HostileShop(Service):
@@ -241,7 +258,7 @@ def test_bodies_are_copied_up_to_their_limit(set_stage, name):
             wait_for_dropped(stage, "body", 1)
             assert not Noting.arrived["checkout-v2"]
         else:
-            wait_until(lambda: Noting.arrived["checkout-v2"], "the copy", 5)
+            wait_until(lambda: Noting.arrived["checkout-v2"], "the copy")
             [copy] = Noting.arrived["checkout-v2"]
             assert (copy.method, copy.path, copy.body) == ("POST", "/checkout?1", body)
 
@@ -254,7 +271,7 @@ def test_long_bodies_are_mirrored_where_the_policy_says_so(set_stage):
         Noting.arrived.clear()
         with stage.connect() as connection:
             connection.send("POST", "/checkout?1", body=b"a" * 200_000)
-        wait_until(lambda: Noting.arrived["checkout-v2"], "the copy", 5)
+        wait_until(lambda: Noting.arrived["checkout-v2"], "the copy")
         [copy] = Noting.arrived["checkout-v2"]
         assert (copy.header("x-mulkko-shadow"), len(copy.body)) == ("mirror", 200_000)
         stage.wait_for_metric("shadow_requests", 1, outcome="mirrored")
@@ -271,7 +288,7 @@ def test_a_copy_is_the_request_but_for_credentials(set_stage, credentials):
         own = [("cookie", "a=1"), ("authorization", "Bearer 1"), ("x-custom", "1"), ("accept-encoding", "gzip")]
         with stage.connect() as connection:
             connection.get("/checkout?1", *own)
-        wait_until(lambda: Noting.arrived["checkout-v2"], "the copy", 5)
+        wait_until(lambda: Noting.arrived["checkout-v2"], "the copy")
         [real], [copy] = Noting.arrived["checkout-v1"], Noting.arrived["checkout-v2"]
         for name in ("host", "x-custom", "x-request-id", "x-mulkko-checkout-v2", "baggage"):
             assert copy.header(name) == real.header(name), name

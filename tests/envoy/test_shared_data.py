@@ -5,9 +5,9 @@ import time
 import pytest
 from arithmetic import fnv1a64
 from documents import canary, source, user
-from stage import WASM, in_force
+from stage import EXAMPLES, in_force
 
-SQUATTER = WASM.parent / "examples/squatter.wasm"
+SQUATTER = EXAMPLES / "squatter.wasm"
 
 
 def entry(kind, name="shop"):
@@ -29,7 +29,7 @@ def test_a_lease_whose_holder_does_not_exist_is_taken_over(set_stage, serve, ahe
     config = serve(canary(100))
     started = time.monotonic()
     stage = set_stage(config_port=config.port, edit=squat(f"{entry('lease')} lease {ahead_ms}"))
-    stage.wait_for_all_workers(in_force(1), seconds=10)
+    stage.wait_for_all_workers(in_force(1))
     # As long as it seems to be held, nobody else fetches: otherwise the test would show nothing.
     assert config.requests[0].at - started >= held_s
 

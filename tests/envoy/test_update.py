@@ -1,13 +1,16 @@
 """A new policy: taken whole on every worker, without a failed request, or refused whole."""
 
+import itertools
 import json
+import re
 
 import pytest
 from client import Load
 from documents import canary, large_canary, source, user
-from stage import POLICIES, in_force, load_policy, wait_until
+from stage import POLICIES, Stage, in_force, load_policy, wait_until
 
 EXAMPLES = sorted(file.stem for file in POLICIES.glob("*.json"))
+REVISIONS = itertools.count(7)
 
 
 def two_rollouts(revision):
@@ -35,10 +38,18 @@ def test_updates_under_load_fail_no_request_and_none_sees_a_mix(set_stage, updat
     assert seen == {(str(revision), str(revision)) for revision in range(1, updates + 2)}
 
 
+@pytest.fixture(scope="module")
+def of_any_cluster():
+    """An Envoy whose plugin allows every cluster; each test pushes its policy."""
+    with Stage(plugin={"clusters": ["*"], "source": source()}) as stage:
+        yield stage
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_example_is_taken(set_stage, name):
-    stage = set_stage(plugin={"clusters": ["*"]}, policy={**load_policy(name), "revision": 7})
-    stage.wait_for_metric("policy_revision", 7, policy="shop")
+def test_every_example_is_taken(of_any_cluster, name):
+    stage, revision = of_any_cluster, next(REVISIONS)
+    stage.push({**load_policy(name), "revision": revision})
+    stage.wait_for_metric("policy_revision", revision, policy="shop")
     assert stage.metric("policy_refused") == 0
     assert stage.get("/checkout", user(1)).status == 200
 
@@ -99,9 +110,18 @@ def test_a_large_policy_fails_no_request(set_stage):
 
 def test_a_text_in_place_of_the_plugin_configuration_is_refused_and_requests_pass(set_stage):
     no_poll = json.dumps({"source": source(poll="never")})
-    for configuration in ("{", "not json", '{"unknown": 1}', '{"source": {"cluster": "config"}}', no_poll):
-        stage = set_stage(plugin=configuration)
-        answer = stage.get("/checkout", ("x-echo", "1"), ("x-mulkko-checkout-v2", "canary"))
+    texts = ("{", "not json", '{"unknown": 1}', '{"source": {"cluster": "config"}}', no_poll)
+
+    def edit(bootstrap):
+        for text in texts[1:]:
+            bootstrap.add_listener(text, text)
+
+    stage = set_stage(plugin=texts[0], edit=edit)
+    for listener in ("edge", *texts[1:]):
+        with stage.connect(listener) as connection:
+            answer = connection.get("/checkout", ("x-echo", "1"), ("x-mulkko-checkout-v2", "canary"))
         assert answer.status == 200
         assert answer.echo.starting("x-mulkko-") == {}, "it acts as at the edge"
-        assert stage.metric("policy_refused", policy="default") == 1
+    assert stage.metric("policy_refused", policy="default") == 1
+    refusals = set(re.findall("plugin configuration refused: .*", stage.log()))
+    assert len(refusals) == len(texts), refusals
