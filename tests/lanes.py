@@ -19,7 +19,7 @@ OUTPUT = threading.Lock()
 
 
 class Lane(threading.Thread):
-    """The targets of one lane, one after another; `took` says of each its seconds and exit code."""
+    """The targets of one lane, one after another; `took` says of each its seconds and its exit code, 0 if it was good."""
 
     def __init__(self, targets, alone):
         super().__init__()
@@ -28,8 +28,10 @@ class Lane(threading.Thread):
     def run(self):
         for target in self.targets:
             begin = time.monotonic()
+            # Until it has ended well it has not.
+            self.took.append([target, 0, "not ended"])
             code = self.make(target)
-            self.took.append((target, time.monotonic() - begin, code))
+            self.took[-1][1:] = time.monotonic() - begin, code
 
     def make(self, target):
         command = ["make", "--no-print-directory", target]

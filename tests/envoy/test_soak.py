@@ -41,6 +41,12 @@ def document(revision):
     return marked(policy, revision)
 
 
+def add_secondary_of_the_stage(bootstrap):
+    """Another copy of the stable version: the stage's own."""
+    add_secondary(bootstrap)
+    bootstrap.document["static_resources"]["clusters"][-1]["load_assignment"]["cluster_name"] = "checkout-v1"
+
+
 def resident_mb(stage):
     """The memory of Envoy that is resident."""
     status = Path(f"/proc/{stage.envoy.pid}/status").read_text()
@@ -51,7 +57,7 @@ def resident_mb(stage):
 def test_memory_stays_where_it_is(set_stage, serve, seconds):
     config = serve(document(1))
     plugin = {"source": source(timeout="500ms"), "ofrep": {"prefix": "/ofrep/v1"}}
-    stage = set_stage(config_port=config.port, plugin=plugin, edit=add_secondary)
+    stage = set_stage(config_port=config.port, plugin=plugin, edit=add_secondary_of_the_stage)
     stage.wait_for_all_workers(in_force(1), headers=[user(0)])
     vms = stage.stats("wasm.envoy.wasm.runtime.v8.created")
     # The same ten thousand again and again.
@@ -79,6 +85,9 @@ def test_memory_stays_where_it_is(set_stage, serve, seconds):
     assert stage.stats("wasm.envoy.wasm.runtime.v8.created") == vms, "no VM had to be made anew"
     assert stage.metric("hostcall_failures") == 0
     assert "panicked" not in stage.log()
+    # And there was something to keep.
+    assert stage.metric("shadow_requests", outcome="different") > 0, "each order has a time and an id of its own"
+    assert stage.metric("guard_requests", variant="canary") > 0
     # Of twenty seconds the first quarters are those in which what is kept fills up.
     assert last < second * 1.05 if seconds > 60 else last < second + 40
 
