@@ -122,8 +122,9 @@ test-envoy-oldest: ## a few of them on the oldest Envoy
 ##@ Test at length
 
 .PHONY: test-long
-test-long: ## all that follow, with what each took
-	$(PYTHON) tests/lanes.py "test-envoy-all test-envoy-long test-soak test-simulations test-differential test-azure"
+test-long: $(VENV)/.rust ## all that follow, with what each took
+	python3 tests/lanes.py "setup build plugins" -- \
+		"test-envoy-all" "test-soak test-envoy-long test-simulations test-differential test-azure"
 
 .PHONY: test-envoy-all
 test-envoy-all: $(addprefix test-envoy-on-,$(ENVOYS)) ## the tests in Envoy on each version that mulkko is for, beside the newest
