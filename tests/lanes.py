@@ -10,6 +10,7 @@ A lane for what compiles beside one for what waits: two cores are then busy for 
 """
 
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -28,10 +29,11 @@ class Lane(threading.Thread):
     def run(self):
         for target in self.targets:
             begin = time.monotonic()
-            # Until it has ended well it has not.
-            self.took.append([target, 0, "not ended"])
-            code = self.make(target)
-            self.took[-1][1:] = time.monotonic() - begin, code
+            try:
+                code = self.make(target)
+            except OSError as error:
+                code = str(error)
+            self.took.append((target, time.monotonic() - begin, code))
 
     def make(self, target):
         command = ["make", "--no-print-directory", target]
@@ -45,16 +47,18 @@ class Lane(threading.Thread):
 
 
 def say(text, output=b""):
-    """Prints what belongs together."""
-    with OUTPUT:
-        sys.stdout.buffer.write(text.encode() + output)
-        sys.stdout.flush()
+    """Prints what belongs together, all of it: whoever reads may be slow."""
+    os.set_blocking(sys.stdout.fileno(), True)
+    with OUTPUT, open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(text.encode() + output)
 
 
 def main(arguments):
     """Runs the stages; gives the exit code."""
     begin = time.monotonic()
     stages = [list(lanes) for is_end, lanes in itertools.groupby(arguments, lambda it: it == "--") if not is_end]
+    if not any(lane.split() for lanes in stages for lane in lanes):
+        sys.exit(__doc__)
     took = []
     for lanes in stages:
         lanes = [Lane(lane.split(), alone=len(lanes) == 1) for lane in lanes]

@@ -53,10 +53,16 @@ def serve():
         yield enter
 
 
+def stages_of_the_module(item):
+    """The stages that a test shares with others, as its fixtures give them: alone, or beside something else."""
+    for value in item.funcargs.values():
+        yield from (it for it in (value if isinstance(value, tuple) else (value,)) if isinstance(it, Stage))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield
     if report.when == "call" and report.failed:
-        for stage in item.stash.get(STAGES, []):
+        for stage in [*item.stash.get(STAGES, []), *stages_of_the_module(item)]:
             report.sections.append(("Envoy's log", stage.log()))
     return report

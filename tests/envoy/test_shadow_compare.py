@@ -86,7 +86,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def launch():
-    """Launches one version after another in one Envoy, each with a change: gives the stage, and the launch's name."""
+    """A stage, and what launches one version after another there, each with a change; that gives the launch's name."""
     change, launches = None, itertools.count(1)
     with versions(lambda version, number: encoded(*changed(change)(version, number))) as ports:
         with Stage(endpoints=ports, edit=add_secondary, plugin={"source": source()}) as stage:
@@ -94,15 +94,16 @@ def launch():
             def enter(next_change):
                 nonlocal change
                 change = next_change
-                return stage, launch_another(stage, launches)
+                return launch_another(stage, launches)
 
-            yield enter
+            yield stage, enter
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_one_request_in_twenty_shows_is_found_and_named(launch, name):
     change, expected = CHANGES[name]
-    stage, rollout = launch(change)
+    stage, begin = launch
+    rollout = begin(change)
     ask(stage, range(1, 201))
     document = wait_for_report(stage, 200, rollout=rollout)
     assert differing(document) == expected, json.dumps(document, indent=1)

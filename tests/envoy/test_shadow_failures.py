@@ -184,7 +184,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def launch():
-    """Launches one version after another in one Envoy, each with an answer: gives the stage, and the launch's name."""
+    """A stage, and what launches one version after another there, each with an answer; that gives the launch's name."""
     launches = itertools.count(1)
     with (
         versions(lambda _, number: encoded(*order(number))) as ports,
@@ -194,14 +194,15 @@ def launch():
 
         def enter(body):
             HostileShop.body = body
-            return stage, launch_another(stage, launches, compare={})
+            return launch_another(stage, launches, compare={})
 
-        yield enter
+        yield stage, enter
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_json_of_a_shadow_is_a_difference_and_no_more(launch, name):
-    stage, rollout = launch(HOSTILE[name])
+    stage, begin = launch
+    rollout = begin(HOSTILE[name])
     ask(stage)
     document = wait_for_report(stage, 50, rollout=rollout)
     assert document["equal"] == 0

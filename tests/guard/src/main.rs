@@ -68,11 +68,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let written = folder.join("report.md");
     if is_check {
         let before = std::fs::read_to_string(&written)?;
-        let differs = before.lines().zip(text.lines()).find(|(before, now)| before != now);
-        if let Some((before, now)) = differs {
-            return Err(format!("{}: written: {before}\nfound: {now}", written.display()).into());
-        }
-        return Ok(());
+        let same = before.lines().zip(text.lines()).take_while(|(before, now)| before == now).count();
+        return if before == text {
+            Ok(())
+        } else {
+            Err(format!("{} says otherwise, first in line {}", written.display(), same + 1).into())
+        };
     }
     let picture = folder.join("evidence.svg");
     picture::draw(&picture)?;
