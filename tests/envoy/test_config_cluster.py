@@ -60,13 +60,13 @@ def test_the_last_good_policy_stays_whatever_is_answered(moody, mood):
             stage.wait_for_metric("policy_refused", 1)
         else:
             wait_for_a_failed_fetch(stage, failed)
-        wait_until(lambda: len(config.requests) > asked + 1, "another try")
+        wait_until(lambda: len(config.requests) > asked + 1, "another try", 5)
         assert stage.metric("policy_revision") == revision
         assert stage.metric("policy_refused") == is_document
 
         # And back to good: what was wrong has left nothing behind.
         config.answer = policy_answer(canary(100, revision=revision + 1))
-        stage.wait_for_all_workers(in_force(revision + 1), headers=[user(1)])
+        stage.wait_for_all_workers(in_force(revision + 1), headers=[user(1)], seconds=10)
         stage.wait_for_metric("policy_refused", 0)
     assert not load.failed
     assert {response.echo.header("x-mark") for response in load.responses} <= {str(revision), str(revision + 1)}
@@ -79,7 +79,7 @@ def test_down_at_start_requests_pass_until_it_comes_up(set_stage, serve):
     wait_for_a_failed_fetch(stage)
     assert stage.metric("policy_revision") == 0
     serve(canary(100), port=port)
-    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)], seconds=10)
 
 
 def test_the_inline_policy_rules_until_the_first_fetch_and_is_a_floor(set_stage, serve):
@@ -135,7 +135,7 @@ def test_with_wait_it_asks_for_a_long_poll(set_stage, serve):
 def test_failures_back_off(set_stage, serve):
     config = serve(Answer(status=500))
     stage = set_stage(config_port=config.port)
-    wait_until(lambda: len(config.requests) >= 4, "four tries")
+    wait_until(lambda: len(config.requests) >= 4, "four tries", 10)
     times = [request.at for request in config.requests]
     gaps = [later - earlier for earlier, later in zip(times, times[1:])]
     assert gaps[2] > gaps[0] * 1.5, gaps
@@ -159,7 +159,7 @@ def test_one_fetch_per_process_and_poll_interval(set_stage, serve, workers):
 def test_a_document_that_cannot_be_read_is_not_asked_for_again_and_again(set_stage, serve):
     config = serve(Answer(body=b" " * (9 << 20), etag='"huge"'))
     stage = set_stage(config_port=config.port)
-    wait_until(lambda: config.statuses().count(304) >= 3, "three more polls")
+    wait_until(lambda: config.statuses().count(304) >= 3, "three more polls", 5)
     assert config.statuses().count(200) == 1
     assert stage.metric("policy_refused") == 1
 
@@ -190,4 +190,4 @@ def test_the_config_cluster_may_die_and_come_back(set_stage):
     wait_for_a_failed_fetch(stage)
     assert stage.get("/checkout", user(1)).upstream == "checkout-v2"
     with ConfigServer(policy_answer(canary(0, revision=2)), port):
-        stage.wait_for_all_workers(in_force(2), headers=[user(1)])
+        stage.wait_for_all_workers(in_force(2), headers=[user(1)], seconds=10)

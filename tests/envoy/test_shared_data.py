@@ -29,7 +29,7 @@ def test_a_lease_whose_holder_does_not_exist_is_taken_over(set_stage, serve, ahe
     config = serve(canary(100))
     started = time.monotonic()
     stage = set_stage(config_port=config.port, edit=squat(f"{entry('lease')} lease {ahead_ms}"))
-    stage.wait_for_all_workers(in_force(1))
+    stage.wait_for_all_workers(in_force(1), seconds=10)
     # As long as it seems to be held, nobody else fetches: otherwise the test would show nothing.
     assert config.requests[0].at - started >= held_s
 

@@ -68,6 +68,31 @@ def test_nobody_s_body_is_not_read(serve, connect):
         assert raw(server, request)[0] == 401
 
 
+@pytest.mark.parametrize(
+    "line, token, status, closes",
+    [
+        ("PUT /v1/policies/shop", "nobody", 401, True),
+        ("PUT /v1/policies/shop", TOKEN, 422, False),
+        ("PUT /v1/nothing", TOKEN, 404, True),
+        ("POST /v1/policies", TOKEN, 405, True),
+    ],
+)
+def test_a_connection_ends_with_a_word_where_a_body_was_not_read(serve, connect, line, token, status, closes):
+    server = serve()
+    with unharmed(server, connect), socket.create_connection(("127.0.0.1", server.port)) as connection:
+        headers = f"host: x\r\nauthorization: Bearer {token}\r\nif-none-match: *\r\ncontent-length: 1\r\n\r\n"
+        connection.sendall(f"{line} HTTP/1.1\r\n{headers}".encode())
+        if not closes:
+            connection.sendall(b"{")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.getheader("connection") == "close") == (status, closes), answer.read()
+        answer.read()
+        if not closes:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 204 ")
+
+
 def test_a_body_that_hangs_or_breaks_off_is_refused(serve, connect):
     server = serve(options=["--body-timeout", "1s"])
     with unharmed(server, connect):

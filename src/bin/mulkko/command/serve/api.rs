@@ -6,6 +6,7 @@ mod newest;
 mod overview;
 mod push;
 mod refusals;
+mod unread;
 mod versions;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::{Json, Router};
 use tokio::sync::Semaphore;
@@ -110,6 +111,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(|| {
             std::future::ready(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         })
+        .layer(from_fn(unread::closing))
         .layer(from_fn_with_state(Arc::clone(&server), counted))
         .layer(CatchPanicLayer::new())
         .with_state(server)
