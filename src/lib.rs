@@ -120,5 +120,10 @@ pub mod structured;
 pub mod update;
 pub mod wire;
 
+#[cfg(all(target_arch = "wasm32", feature = "command"))]
+compile_error!(
+    "the command runs on no wasm32: --no-default-features leaves it out, --features plugin adds the plugin"
+);
+
 #[cfg(all(target_arch = "wasm32", feature = "plugin"))]
 mod plugin;
