@@ -34,7 +34,7 @@ chosen = $(if $(findstring .py,$(T)),$(foreach it,$(patsubst $(1)/%,%,$(T)),$(if
 tests = $(if $(filter 0,$(N)),$(PYTEST) $(call chosen,$(1)) -m "$(2)", \
 	$(PYTEST) $(call chosen,$(1)) -m "($(2)) and not alone" -n $(N) --dist loadfile; side=$$?; \
 	$(PYTEST) $(call chosen,$(1)) -m "($(2)) and alone"; alone=$$?; \
-	case $$side$$alone in 00|05|50) ;; *) exit 1;; esac)
+	case $$side$$alone in (00|05|50) ;; (*) exit 1;; esac)
 # Runs Cargo's tests that T names, of which there must be one, or all of them: libtest is content with none.
 names = $(filter-out or,$(T))
 cargo-test = $(if $(T),listed=$$($(2) cargo test $(1) -- --list $(names)) || exit; \
