@@ -262,6 +262,14 @@ mod tests {
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
             (r#"{"verify": []}"#, "verify: expected at least one key, found nothing"),
+            (
+                r#"{"verify": [{"kid": "a", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "maxAge": "0s"}]}"#,
+                "verify[0].maxAge: expected a duration above 0, found 0s",
+            ),
+            (
+                r#"{"verify": [{"kid": "a", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "maxAge": 7}]}"#,
+                "verify[0].maxAge: expected a text, found 7",
+            ),
             (r#"{"ofrep": {}}"#, "ofrep: missing member `prefix`"),
             (
                 r#"{"ofrep": {"prefix": "/ofrep/v1/"}}"#,

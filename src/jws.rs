@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
 use crate::finding::{Finding, Findings, Path, Problem};
+use crate::moment::Duration;
 use crate::wire;
 
 /// The most keys that policies may be signed with: one in use, one to come, and some to spare.
@@ -18,6 +19,8 @@ const MOST_KEYS: usize = 8;
 const MOST_HEADER_BYTES: usize = 1_024;
 /// The characters of a signature.
 const SIGNATURE_CHARS: usize = 86;
+/// How far the clock of who signs may be ahead, in milliseconds.
+const LEEWAY_MS: i64 = 30_000;
 /// How much is hashed and decoded at a time: whole groups of base64, and far less than a turn.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -42,6 +45,12 @@ struct KeyName {
     kid: Option<Box<str>>,
 }
 
+/// When a token was signed, in unix seconds.
+#[derive(Deserialize)]
+struct IssuedAt {
+    iat: f64,
+}
+
 /// The JSON object in a part of a token.
 #[must_use]
 pub fn object<T: DeserializeOwned>(part: &str) -> Option<T> {
@@ -53,16 +62,26 @@ pub fn object<T: DeserializeOwned>(part: &str) -> Option<T> {
 
 /// The public keys of who may sign policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifyKeys(Vec<(Box<str>, VerifyingKey)>);
+pub struct VerifyKeys(Vec<VerifyKey>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct VerifyKey {
+    kid: Box<str>,
+    public: VerifyingKey,
+    /// How old its signature may be when a document is fetched, in milliseconds.
+    max_age_ms: Option<u64>,
+}
 
 impl VerifyKeys {
     /// Compiles the keys written at `place`.
     ///
-    /// Reports no keys, over eight, a `kid` that is empty or stands twice, and what is no public key: 32 bytes in base64url
-    /// without padding that are a point of the curve, and none of the few under which anybody can sign.
+    /// Reports no keys, over eight, a `kid` that is empty or stands twice, what is no public key (32 bytes in base64url
+    /// without padding that are a point of the curve, and none of the few under which anybody can sign), and a `maxAge` that
+    /// is no duration, or 0.
     #[must_use]
     pub fn compile(written: &[wire::Verify], place: &Path<'_>, findings: &mut Findings) -> VerifyKeys {
-        let mut keys: Vec<(Box<str>, VerifyingKey)> = Vec::new();
+        let mut keys: Vec<VerifyKey> = Vec::new();
         if written.is_empty() {
             findings.report(place, Problem::expected("at least one key", ""));
         }
@@ -74,11 +93,14 @@ impl VerifyKeys {
             if key.kid.is_empty() {
                 findings.report(&place.field("kid"), Problem::expected("the name of a key", ""));
             }
-            if keys.iter().any(|(kid, _)| **kid == *key.kid) {
+            if keys.iter().any(|it| *it.kid == *key.kid) {
                 findings.report(&place.field("kid"), Problem::Twice(key.kid.clone()));
             }
+            let max_age = key.max_age.as_deref().map(Duration::positive);
+            let max_age = max_age.and_then(|it| findings.reported(it, &place.field("maxAge")));
+            let max_age_ms = max_age.map(Duration::as_ms);
             match public_key(&key.ed25519) {
-                Some(public) => keys.push((key.kid.as_str().into(), public)),
+                Some(public) => keys.push(VerifyKey { kid: key.kid.as_str().into(), public, max_age_ms }),
                 None => {
                     let expected = "an Ed25519 public key, 32 bytes in base64url";
                     let found = format_args!("\"{}\"", key.ed25519);
@@ -89,8 +111,8 @@ impl VerifyKeys {
         VerifyKeys(keys)
     }
 
-    fn named(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.0.iter().find(|(it, _)| **it == *kid).map(|(_, key)| key)
+    fn named(&self, kid: &str) -> Option<&VerifyKey> {
+        self.0.iter().find(|it| *it.kid == *kid)
     }
 }
 
@@ -108,6 +130,9 @@ fn public_key(text: &str) -> Option<VerifyingKey> {
 pub struct Opening {
     token: Vec<u8>,
     keys: Rc<VerifyKeys>,
+    /// When it was fetched, in unix milliseconds; `None` where its age does not matter.
+    fetched_ms: Option<i64>,
+    signed_ms: Option<i64>,
     payload: Vec<u8>,
     progress: Progress,
 }
@@ -142,9 +167,11 @@ impl fmt::Debug for Opening {
 
 impl Opening {
     /// Starts on `token`, which one of `keys` must have signed. White space at its end is a file's.
+    ///
+    /// Where it was fetched, at `fetched_ms` (unix milliseconds), its `iat` must be as young as the key's `maxAge` says.
     #[must_use]
-    pub fn new(token: Vec<u8>, keys: Rc<VerifyKeys>) -> Opening {
-        Opening { token, keys, payload: Vec::new(), progress: Progress::Start }
+    pub fn new(token: Vec<u8>, keys: Rc<VerifyKeys>, fetched_ms: Option<i64>) -> Opening {
+        Opening { token, keys, fetched_ms, signed_ms: None, payload: Vec::new(), progress: Progress::Start }
     }
 
     /// Reads one more piece; `false` when all was read and the signature fits.
@@ -153,6 +180,12 @@ impl Opening {
     /// Why the document is refused, as `jws.header.alg: expected EdDSA, found HS256`.
     pub fn step(&mut self) -> Result<bool, Finding> {
         self.advance().map_err(|(place, problem)| Finding { place: place.to_owned(), problem })
+    }
+
+    /// When it was signed, as its `iat` says, in unix milliseconds.
+    #[must_use]
+    pub fn signed_ms(&self) -> Option<i64> {
+        self.signed_ms
     }
 
     /// The document as it came, and the policy in it.
@@ -193,8 +226,12 @@ impl Opening {
         let kid = check(parts.header)?;
         let unknown = || ("jws.header.kid", Problem::unknown("key", &kid));
         let key = self.keys.named(&kid).ok_or_else(unknown)?;
+        self.signed_ms = signed_ms(parts.header);
+        if let (Some(fetched_ms), Some(max_age_ms)) = (self.fetched_ms, key.max_age_ms) {
+            check_age(self.signed_ms, fetched_ms, max_age_ms)?;
+        }
         let signature = signature(parts.signature);
-        let mut verifier = signature.and_then(|it| verifier(key, &it)).ok_or_else(|| {
+        let mut verifier = signature.and_then(|it| verifier(&key.public, &it)).ok_or_else(|| {
             ("jws.signature", Problem::expected("an Ed25519 signature in base64url", "something else"))
         })?;
         verifier(Some(parts.header.as_bytes()));
@@ -218,6 +255,29 @@ fn check(header: &str) -> Result<Box<str>, (&'static str, Problem)> {
         return Err(("jws.header", Problem::expected("no member `crit`", "one")));
     }
     key.kid.ok_or(("jws.header", Problem::MissingMember("kid".into())))
+}
+
+/// When a token was signed, as its header says, in unix milliseconds.
+fn signed_ms(header: &str) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
+    object::<IssuedAt>(header).map(|it| (it.iat * 1_000.0).round() as i64)
+}
+
+/// Refuses what was signed too long ago, or after now by more than clocks may differ.
+fn check_age(signed_ms: Option<i64>, now_ms: i64, max_age_ms: u64) -> Result<(), (&'static str, Problem)> {
+    let signed_ms = signed_ms.ok_or(("jws.header", Problem::MissingMember("iat".into())))?;
+    let age_ms = now_ms.saturating_sub(signed_ms);
+    let ahead_ms = LEEWAY_MS.saturating_neg();
+    if (ahead_ms..=i64::try_from(max_age_ms).unwrap_or(i64::MAX)).contains(&age_ms) {
+        return Ok(());
+    }
+    let expected = format!("at most {} s before now, {} s after it", max_age_ms / 1_000, LEEWAY_MS / 1_000);
+    let found = format_args!(
+        "{} s {}",
+        age_ms.unsigned_abs().div_ceil(1_000),
+        if age_ms < 0 { "after" } else { "before" }
+    );
+    Err(("jws.header.iat", Problem::expected(expected, found)))
 }
 
 /// Where the parts of a token stand.
@@ -259,12 +319,12 @@ fn decode_onto(bytes: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Opens a signed document at once.
+/// Opens a signed document at once, whatever its age.
 ///
 /// # Errors
 /// Why it is refused.
 pub fn open(token: Vec<u8>, keys: Rc<VerifyKeys>) -> Result<Vec<u8>, Finding> {
-    let mut opening = Opening::new(token, keys);
+    let mut opening = Opening::new(token, keys, None);
     while opening.step()? {}
     Ok(opening.into_parts().1)
 }
@@ -291,10 +351,10 @@ pub fn unverified(token: &[u8]) -> Result<(Box<str>, Vec<u8>), Finding> {
     read().map_err(|(place, problem): (&str, Problem)| Finding { place: place.to_owned(), problem })
 }
 
-/// Signs a policy.
+/// Signs a policy, at `now_ms` (unix milliseconds).
 #[must_use]
-pub fn sign(policy: &[u8], kid: &str, key: &SigningKey) -> String {
-    let header = serde_json::json!({"alg": "EdDSA", "kid": kid}).to_string();
+pub fn sign(policy: &[u8], kid: &str, key: &SigningKey, now_ms: i64) -> String {
+    let header = serde_json::json!({"alg": "EdDSA", "kid": kid, "iat": now_ms.div_euclid(1_000)}).to_string();
     let part = Base64UrlUnpadded::encode_string;
     let mut token = format!("{}.{}", part(header.as_bytes()), part(policy));
     let signature = part(&key.sign(token.as_bytes()).to_bytes());

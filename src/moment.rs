@@ -31,6 +31,17 @@ impl Duration {
         Ok(duration)
     }
 
+    /// Reads one that is not 0.
+    ///
+    /// # Errors
+    /// As [`Duration::parse`], and `expected a duration above 0, found 0s`.
+    pub fn positive(text: &str) -> Result<Duration, Problem> {
+        match Duration::parse(text)? {
+            Duration(0) => Err(Problem::expected("a duration above 0", text)),
+            duration => Ok(duration),
+        }
+    }
+
     /// In milliseconds: 0 to 3,155,760,000,000.
     #[must_use]
     pub fn as_ms(self) -> u64 {

@@ -38,6 +38,9 @@ pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 pub use refusals::parse_thoroughly;
 
+/// The highest revision: the largest whole number that every reader of JSON tells from its neighbours.
+pub const MAX_REVISION: u64 = (1 << 53) - 1;
+
 /// A map by names that stand in the policy.
 pub(crate) type NameMap<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;
 
@@ -51,6 +54,8 @@ pub struct Policy {
     pub name: Option<Box<str>>,
     /// Which state of the document this is: a lower one never replaces a higher one.
     pub revision: u64,
+    /// When it was signed, in unix milliseconds, where its signature says so.
+    pub signed_ms: Option<i64>,
     /// The targeting keys; the first is the built-in `request`.
     pub keys: Vec<Key>,
     /// Where each attribute comes from, in the order in which conditions number them.

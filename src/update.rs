@@ -67,16 +67,23 @@ enum Stage {
     /// The signature is being verified.
     Opening(Opening),
     /// The policy is being read; beside it the signed document that it stands in.
-    Loading(Box<Loading>, Option<Vec<u8>>),
+    Loading(Box<Loading>, Option<SignedDocument>),
 }
 
 impl Stage {
-    fn of(document: Vec<u8>, rules: &Rules) -> Stage {
+    fn of(document: Vec<u8>, rules: &Rules, fetched_ms: Option<i64>) -> Stage {
         match &rules.signed {
-            Some(signed) => Stage::Opening(Opening::new(document, Rc::clone(&signed.keys))),
+            Some(signed) => Stage::Opening(Opening::new(document, Rc::clone(&signed.keys), fetched_ms)),
             None => Stage::Loading(Box::new(Loading::new(document, rules.clusters.clone())), None),
         }
     }
+}
+
+/// A signed document, and when it was signed (unix milliseconds), if it says so.
+#[derive(Debug)]
+struct SignedDocument {
+    document: Vec<u8>,
+    signed_ms: Option<i64>,
 }
 
 /// A document that was read as far as need be: what it says, or what is wrong with it.
@@ -183,18 +190,20 @@ impl Update {
         self.refused_document.as_deref() == Some(document)
     }
 
-    /// Starts to load a document that was fetched: its ETag counts as read, whatever comes of it.
-    pub fn load_fetched(&mut self, document: Vec<u8>, etag: Option<Box<str>>) {
+    /// Starts to load a document that was fetched at `now_ms` (unix milliseconds): its ETag counts as read, whatever comes
+    /// of it.
+    pub fn load_fetched(&mut self, document: Vec<u8>, etag: Option<Box<str>>, now_ms: i64) {
         self.etag.clone_from(&etag);
-        let stage = Stage::of(document, &self.rules);
+        let stage = Stage::of(document, &self.rules, Some(now_ms));
         self.candidate = Some(Candidate { stage, origin: Origin::Fetched, etag });
     }
 
     /// Starts to load a document that another root context has published. Its ETag counts as read when it is taken: what
-    /// this root context refuses it must fetch itself, to tell so.
+    /// this root context refuses it must fetch itself, to tell so. How old its signature is does not matter any more: it was
+    /// young enough when it was fetched.
     pub fn load_published(&mut self, published: Published) {
         self.drop_candidate();
-        let stage = Stage::of(published.document, &self.rules);
+        let stage = Stage::of(published.document, &self.rules, None);
         let origin = Origin::Published(published.stamp);
         self.candidate = Some(Candidate { stage, origin, etag: published.etag });
     }
@@ -284,9 +293,10 @@ fn advance(stage: Stage, rules: &Rules) -> Result<Read, Stage> {
         Stage::Opening(mut opening) => match opening.step() {
             Ok(true) => Err(Stage::Opening(opening)),
             Ok(false) => {
+                let signed_ms = opening.signed_ms();
                 let (document, policy) = opening.into_parts();
                 let loading = Loading::new(policy, rules.clusters.clone());
-                Err(Stage::Loading(Box::new(loading), Some(document)))
+                Err(Stage::Loading(Box::new(loading), Some(SignedDocument { document, signed_ms })))
             }
             Err(finding) => Ok((opening.into_parts().0, Err(vec![finding]))),
         },
@@ -295,8 +305,15 @@ fn advance(stage: Stage, rules: &Rules) -> Result<Read, Stage> {
             if loading.step() && !loading.is_refused() {
                 return Err(Stage::Loading(loading, signed));
             }
-            let document = signed.unwrap_or_else(|| loading.take_document());
-            Ok((document, loading.finish()))
+            let (document, signed_ms) = match signed {
+                Some(SignedDocument { document, signed_ms }) => (document, signed_ms),
+                None => (loading.take_document(), None),
+            };
+            let read = loading.finish().map(|mut policy| {
+                policy.signed_ms = signed_ms;
+                policy
+            });
+            Ok((document, read))
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 
 /// The key pair of RFC 8037, appendix A.1.
 const SEED: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+const NOW_MS: i64 = 1_800_000_000_000;
 const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
 #[test]
@@ -23,7 +24,7 @@ fn the_example_of_rfc_8037_verifies() {
 fn what_is_signed_is_opened_by_its_key() {
     let policy = br#"{"name": "shop", "revision": 3}"#;
     for (kid, seed) in [("a", 1), ("b", 2)] {
-        let token = sign(policy, kid, &key(seed));
+        let token = sign(policy, kid, &key(seed), NOW_MS);
         let opened = open(token.clone().into_bytes(), keys(&[("a", 1), ("b", 2)]));
         assert_eq!(opened.unwrap(), policy);
         assert_eq!(unverified(token.as_bytes()).unwrap(), (kid.into(), policy.to_vec()));
@@ -34,8 +35,8 @@ fn what_is_signed_is_opened_by_its_key() {
 fn a_large_policy_is_opened_in_many_steps() {
     for length in [0, 1, 2, 3, 49_150, 49_151, 49_152, 49_153, 98_304, 500_000] {
         let policy: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        let token = sign(&policy, "a", &key(1));
-        let mut opening = Opening::new(token.clone().into_bytes(), keys(&[("a", 1)]));
+        let token = sign(&policy, "a", &key(1), NOW_MS);
+        let mut opening = Opening::new(token.clone().into_bytes(), keys(&[("a", 1)]), None);
         let mut steps = 0;
         while opening.step().unwrap() {
             steps += 1;
@@ -48,11 +49,11 @@ fn a_large_policy_is_opened_in_many_steps() {
 #[test]
 fn refusals_name_the_part_and_the_problem() {
     let policy = br#"{"name":"shop"}"#;
-    let token = sign(policy, "a", &key(1));
+    let token = sign(policy, "a", &key(1), NOW_MS);
     let (text, signature) = token.rsplit_once('.').unwrap();
     let (header, payload) = text.split_once('.').unwrap();
     let (_, other) =
-        sign(b"{}", "a", &key(1)).rsplit_once('.').map(|(a, b)| (a.len(), b.to_owned())).unwrap();
+        sign(b"{}", "a", &key(1), NOW_MS).rsplit_once('.').map(|(a, b)| (a.len(), b.to_owned())).unwrap();
     let unsigned = "jws: expected a signed policy (compact JWS), found a document without signature";
     let signed_otherwise = "jws.signature: expected a signature of this text by the key `a`, found another";
     let no_signature = "jws.signature: expected an Ed25519 signature in base64url, found something else";
@@ -76,8 +77,8 @@ fn refusals_name_the_part_and_the_problem() {
         (format!("{text}.{}=", &signature[..85]), no_signature),
         (format!("{header}A.{payload}.{signature}"), no_header),
         (format!("{text}.{signature} x"), unsigned),
-        (sign(policy, "b", &key(1)), "jws.header.kid: unknown key `b`"),
-        (sign(policy, "a", &key(2)), signed_otherwise),
+        (sign(policy, "b", &key(1), NOW_MS), "jws.header.kid: unknown key `b`"),
+        (sign(policy, "a", &key(2), NOW_MS), signed_otherwise),
         (with_header(r#"{"alg":"none","kid":"a"}"#), "jws.header.alg: expected EdDSA, found none"),
         (with_header(r#"{"alg":"HS256","kid":"a"}"#), "jws.header.alg: expected EdDSA, found HS256"),
         (with_header(r#"{"alg":"Ed25519","kid":"a"}"#), "jws.header.alg: expected EdDSA, found Ed25519"),
@@ -101,8 +102,29 @@ fn refusals_name_the_part_and_the_problem() {
 }
 
 #[test]
+fn a_header_tells_when_it_was_signed() {
+    for (iat, signed) in [
+        ("1800000000", Some(NOW_MS)),
+        ("1800000000.25", Some(NOW_MS + 250)),
+        ("1.8e9", Some(NOW_MS)),
+        ("-1", Some(-1_000)),
+        ("1e300", Some(i64::MAX)),
+        ("-1e300", Some(i64::MIN)),
+        ("null", None),
+        ("\"1800000000\"", None),
+        ("[1800000000]", None),
+        ("1800000000,\"iat\":1800000001", None),
+    ] {
+        let token = with_header(&format!(r#"{{"alg":"EdDSA","kid":"a","iat":{iat}}}"#));
+        let mut opening = Opening::new(token.into_bytes(), keys(&[("a", 1)]), Some(NOW_MS));
+        while opening.step().unwrap() {}
+        assert_eq!(opening.signed_ms(), signed, "{iat}");
+    }
+}
+
+#[test]
 fn white_space_at_the_end_is_a_files() {
-    let token = sign(b"{}", "a", &key(1));
+    let token = sign(b"{}", "a", &key(1), NOW_MS);
     for end in ["\n", "\r\n", " \n\n"] {
         assert_eq!(open(format!("{token}{end}").into_bytes(), keys(&[("a", 1)])).unwrap(), b"{}");
     }
@@ -110,7 +132,7 @@ fn white_space_at_the_end_is_a_files() {
 
 #[test]
 fn a_changed_character_makes_a_signature_invalid() {
-    let token = sign(br#"{"name":"shop"}"#, "a", &key(1));
+    let token = sign(br#"{"name":"shop"}"#, "a", &key(1), NOW_MS);
     for place in 0..token.len() {
         for byte in [b'A', b'B', b'.', b'-', 0, 0xff] {
             let mut changed = token.clone().into_bytes();
@@ -145,7 +167,11 @@ fn keys_under_which_anybody_can_sign_are_refused() {
         let mut findings = Findings::default();
         let written: Vec<_> = written
             .into_iter()
-            .map(|(kid, ed25519)| wire::Verify { kid: kid.to_owned(), ed25519: ed25519.to_owned() })
+            .map(|(kid, ed25519)| wire::Verify {
+                kid: kid.to_owned(),
+                ed25519: ed25519.to_owned(),
+                max_age: None,
+            })
             .collect();
         let _ = VerifyKeys::compile(&written, &Path::Root.field("verify"), &mut findings);
         assert_eq!(findings.into_vec()[0].to_string(), refusal);
@@ -186,7 +212,11 @@ fn key(seed: u8) -> SigningKey {
 }
 
 fn keys(written: &[(&str, u8)]) -> Rc<VerifyKeys> {
-    let keys = written.iter().map(|(kid, seed)| (Box::from(*kid), key(*seed).verifying_key()));
+    let keys = written.iter().map(|(kid, seed)| VerifyKey {
+        kid: Box::from(*kid),
+        public: key(*seed).verifying_key(),
+        max_age_ms: None,
+    });
     Rc::new(VerifyKeys(keys.collect()))
 }
 

@@ -348,7 +348,7 @@ impl Root {
         if etag.is_none() && self.is_no_news(&body) {
             return News::Unchanged;
         }
-        self.update.load_fetched(body, etag);
+        self.update.load_fetched(body, etag, now_ms());
         News::Document { is_new }
     }
 

@@ -185,6 +185,10 @@ impl Shared {
     /// Puts a policy in force.
     pub fn take(&self, policy: Rc<Policy>) {
         self.metrics.gauge("policy_revision", policy.revision);
+        if let Some(signed_ms) = policy.signed_ms {
+            let seconds = u64::try_from(signed_ms / 1_000).unwrap_or(0);
+            self.metrics.gauge("policy_signed_timestamp_seconds", seconds);
+        }
         {
             let mut guards = self.guards.borrow_mut();
             match &mut *guards {

@@ -275,10 +275,6 @@ fn instant(text: &str, place: &Path<'_>, findings: &mut Findings) -> Option<i64>
 }
 
 fn positive_duration(text: &str, place: &Path<'_>, findings: &mut Findings) -> Option<i64> {
-    let ms = findings.reported(Duration::parse(text), place)?.as_ms();
-    if ms == 0 {
-        findings.report(place, Problem::expected("a duration above 0", text));
-        return None;
-    }
-    i64::try_from(ms).ok()
+    let duration = findings.reported(Duration::positive(text), place)?;
+    i64::try_from(duration.as_ms()).ok()
 }

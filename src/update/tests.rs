@@ -5,6 +5,7 @@ use crate::configuration::Configuration;
 use crate::jws::sign;
 
 const NAME: &str = "shop";
+const NOW_MS: i64 = 1_800_000_000_000;
 
 #[test]
 fn a_policy_signed_for_this_plugin_is_taken() {
@@ -18,7 +19,7 @@ fn a_policy_signed_for_this_plugin_is_taken() {
 fn what_is_taken_is_published_as_it_was_signed() {
     let mut update = update();
     let token = signed(NAME, 5, "a", 1);
-    update.load_fetched(token.clone(), None);
+    update.load_fetched(token.clone(), None, NOW_MS);
     let Outcome::Taken { document, .. } = settled(&mut update) else { panic!("refused") };
     assert_eq!(document, token);
 }
@@ -28,14 +29,17 @@ fn what_was_not_signed_for_this_plugin_changes_nothing() {
     for (document, refusal) in [
         (policy(NAME, 9), "jws: expected a signed policy (compact JWS), found a document without signature"),
         (signed("cart", 9, "a", 1), "name: expected shop, found cart"),
-        (sign(br#"{"revision": 9}"#, "a", &key(1)).into_bytes(), "name: expected shop, found nothing"),
+        (
+            sign(br#"{"revision": 9}"#, "a", &key(1), NOW_MS).into_bytes(),
+            "name: expected shop, found nothing",
+        ),
         (signed(NAME, 4, "a", 1), "revision: expected at least 5, found 4"),
         (signed(NAME, 9, "c", 1), "jws.header.kid: unknown key `c`"),
         (
             signed(NAME, 9, "a", 2),
             "jws.signature: expected a signature of this text by the key `a`, found another",
         ),
-        (sign(b"[]", "a", &key(1)).into_bytes(), "document: expected an object at line 1 column 1"),
+        (sign(b"[]", "a", &key(1), NOW_MS).into_bytes(), "document: expected an object at line 1 column 1"),
     ] {
         let mut update = update();
         assert_eq!(fetch(&mut update, &signed(NAME, 5, "a", 1)), Ok(5));
@@ -58,6 +62,42 @@ fn what_others_publish_is_verified_too() {
 }
 
 #[test]
+fn what_is_fetched_must_be_signed_lately_where_a_key_says_so() {
+    let max_age_s = 7 * 86_400;
+    let refused = |age: &str| {
+        Err(format!("jws.header.iat: expected at most 604800 s before now, 30 s after it, found {age}"))
+    };
+    for (age_s, taken) in [
+        (0, Ok(9)),
+        (max_age_s, Ok(9)),
+        (max_age_s + 1, refused("604801 s before")),
+        (-30, Ok(9)),
+        (-31, refused("31 s after")),
+        (i64::MAX / 1_000, refused("9223372036854776 s before")),
+    ] {
+        let document =
+            sign(&policy(NAME, 9), "b", &key(2), NOW_MS.saturating_sub(age_s * 1_000)).into_bytes();
+        let mut update = update();
+        assert_eq!(fetch(&mut update, &signed(NAME, 5, "b", 2)), Ok(5));
+        assert_eq!(fetch(&mut update, &document), taken, "{age_s}");
+        // One that another root context has fetched in time, or that is in force, is good.
+        let stamp = Stamp { id: 1, revision: 9 };
+        update.load_published(Published { stamp, etag: None, document });
+        assert!(matches!(settled(&mut update), Outcome::Taken { .. }), "{age_s}");
+        // The other key says nothing of it.
+        let old = sign(&policy(NAME, 9), "a", &key(1), 0).into_bytes();
+        assert_eq!(fetch(&mut update, &old), Ok(9));
+    }
+}
+
+#[test]
+fn a_policy_tells_when_it_was_signed() {
+    let mut update = update();
+    assert_eq!(fetch(&mut update, &signed(NAME, 5, "a", 1)), Ok(5));
+    assert_eq!(update.policy().and_then(|policy| policy.signed_ms), Some(NOW_MS));
+}
+
+#[test]
 fn without_keys_names_are_free() {
     let mut update = Update::new(None, Rules::default());
     assert_eq!(fetch(&mut update, &policy("cart", 1)), Ok(1));
@@ -70,7 +110,7 @@ fn update() -> Update {
     };
     let text = serde_json::json!({
         "name": NAME,
-        "verify": [{ "kid": "a", "ed25519": public(1) }, { "kid": "b", "ed25519": public(2) }],
+        "verify": [{ "kid": "a", "ed25519": public(1) }, { "kid": "b", "ed25519": public(2), "maxAge": "7d" }],
     });
     let configuration = Configuration::parse(text.to_string().as_bytes()).unwrap();
     Update::new(None, configuration.rules())
@@ -85,12 +125,12 @@ fn policy(name: &str, revision: u64) -> Vec<u8> {
 }
 
 fn signed(name: &str, revision: u64, kid: &str, seed: u8) -> Vec<u8> {
-    sign(&policy(name, revision), kid, &key(seed)).into_bytes()
+    sign(&policy(name, revision), kid, &key(seed), NOW_MS).into_bytes()
 }
 
 /// Loads a document; its revision, or why it is refused.
 fn fetch(update: &mut Update, document: &[u8]) -> Result<u64, String> {
-    update.load_fetched(document.to_vec(), None);
+    update.load_fetched(document.to_vec(), None, NOW_MS);
     match settled(update) {
         Outcome::Taken { policy, .. } => Ok(policy.revision),
         Outcome::Refused { found, .. } => Err(found[0].to_string()),

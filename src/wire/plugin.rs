@@ -71,12 +71,15 @@ pub enum Trust {
 
 /// A key that signs policies.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(remote = "Self", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 pub struct Verify {
     /// Its name.
     pub kid: String,
     /// The public key, in base64url.
     pub ed25519: String,
+    /// How old its signatures may be when a document is fetched.
+    #[serde(default, deserialize_with = "some")]
+    pub max_age: Option<String>,
 }
 
 /// How OFREP is answered.

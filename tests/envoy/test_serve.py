@@ -10,6 +10,8 @@ import requests
 import trustme
 from config_server import policy_answer
 from documents import canary, large_canary, source, user
+from joserfc import jws
+from joserfc.jwk import OKPKey
 from serve import TOKEN, Serve
 from stage import COMMAND, in_force, wait_until
 
@@ -117,6 +119,41 @@ def test_what_was_signed_once_cannot_be_replayed(set_stage, serve, server, keys,
         assert stage.echo("/checkout", user(1)).header("x-mark") == "5"
         config.answer = policy_answer(current)
         stage.wait_for_metric("policy_refused", 0)
+
+
+def test_what_was_signed_long_ago_is_not_taken_after_a_restart(set_stage, serve, keys):
+    """A proxy that has just started knows no revision: only the age of a signature tells it an old policy."""
+    (environment, _), (verify, _) = keys
+    private = OKPKey.import_key(json.loads(environment["MULKKO_SIGNING_KEY"]))
+    now = int(time.time())
+
+    def signed(policy, **header):
+        registry = jws.JWSRegistry(algorithms=["EdDSA"], strict_check_header=False)
+        header = {"alg": "EdDSA", "kid": verify["kid"], **header}
+        return policy_answer(jws.serialize_compact(header, json.dumps(policy), private, registry=registry).encode())
+
+    current, older = signed(canary(0, 5), iat=now), signed(canary(100, 3), iat=now - 8 * 86_400)
+    config = serve(current)
+    stage = set_stage(config_port=config.port, plugin={"source": source(), "verify": [{**verify, "maxAge": "7d"}]})
+    stage.wait_for_all_workers(in_force(5), headers=[user(1)])
+    assert stage.metric("policy_signed_timestamp_seconds") == now
+    config.answer = older
+    stage.stop_envoy()
+    stage.start_envoy()
+    for answer, refusal in [
+        (older, "jws.header.iat: expected at most 604800 s before now, 30 s after it, found"),
+        (signed(canary(100, 6), iat=now + 3_600), "s after"),
+        (signed(canary(100, 6)), "jws.header: missing member `iat`"),
+    ]:
+        config.answer = answer
+        wait_until(lambda refusal=refusal: refusal in stage.log(), "the refusal")
+        assert stage.echo("/checkout", user(1)).header("x-mark") is None
+    config.answer = current
+    stage.wait_for_all_workers(in_force(5), headers=[user(1)])
+    # The one in force may grow old.
+    config.answer = older
+    stage.wait_for_metric("policy_refused", 1)
+    assert stage.echo("/checkout", user(1)).header("x-mark") == "5"
 
 
 def test_a_large_signed_policy_is_taken_on_all_workers(set_stage, server, keys):

@@ -1,6 +1,13 @@
 """What platform teams do to a policy from a console: signed, pushed, rolled back, paused and promoted."""
 
+import contextlib
+import http.server
 import json
+import os
+import pty
+import subprocess
+import threading
+import time
 
 import pytest
 from documents import policy
@@ -77,19 +84,186 @@ def test_edits_are_signed_where_versions_are(serve, connect, key, tmp_path):
     with connect(server) as client:
         server.push(policy(1), environment=environment)
         for arguments in (("promote", "shop", "--rollout", "checkout-v2"), ("rollback", "shop")):
-            unsigned = server.run(*arguments, check=False)
+            unverified = server.run(*arguments, check=False)
+            assert unverified.stderr == (
+                "error: shop is not believed: there is no key to verify it with: `--verify` or `--plugin` names one\n"
+            )
+            unsigned = server.run(*arguments, "--plugin", tmp_path / "plugin.json", check=False)
             assert unsigned.stderr == "error: shop is signed, and there is no key to sign it with\n"
             server.run(*arguments, environment=environment)
             served = client.policy()
             assert served.headers["content-type"] == "application/jose"
             # Another library verifies what was signed.
-            opened = jws.deserialize_compact(served.text, public, algorithms=["EdDSA"])
-            assert opened.protected == {"alg": "EdDSA", "kid": "2026-11"}
+            registry = jws.JWSRegistry(algorithms=["EdDSA"], strict_check_header=False)
+            opened = jws.deserialize_compact(served.text, public, registry=registry)
+            signed_at = opened.protected.pop("iat")
+            assert opened.protected == {"alg": "EdDSA", "kid": "2026-11"} and abs(time.time() - signed_at) < 600
             (tmp_path / "shop.jws").write_text(served.text)
             verified = server.run("verify", "--plugin", tmp_path / "plugin.json", tmp_path / "shop.jws").stdout
             assert verified.endswith(f"good: shop, revision {json.loads(opened.payload)['revision']}, signed by 2026-11\n")
         assert json.loads(opened.payload) == policy(3)
         assert {it["signedBy"] for it in client.get("/v1/policies/shop/versions").json()["versions"]} == {"2026-11"}
+
+
+EDITS = [
+    ("promote", "shop", "--rollout", "checkout-v2"),
+    ("pause", "shop", "--rollout", "checkout-v2"),
+    ("rollback", "shop", "--to", "1"),
+]
+
+
+@contextlib.contextmanager
+def lying(documents):
+    """A server that gives these documents, by path, and keeps what is pushed to it: its URL, and that."""
+    pushed = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            document = documents.get(self.path)
+            self.send_response(200 if document else 404)
+            self.send_header("etag", '"1"')
+            self.send_header("content-length", str(len(document or b"")))
+            self.end_headers()
+            self.wfile.write(document or b"")
+
+        def do_PUT(self):
+            pushed.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(500)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", pushed
+        server.shutdown()
+
+
+def signed_by(private, document, kid=None):
+    """A document, signed by another library."""
+    key = OKPKey.import_key(private)
+    return jws.serialize_compact({"alg": "EdDSA", "kid": kid or private["kid"]}, json.dumps(document), key, algorithms=["EdDSA"])
+
+
+def test_nothing_is_signed_that_no_known_key_has_signed(serve, key, tmp_path):
+    environment, plugin = key
+    server = serve()
+    mine = json.loads(environment["MULKKO_SIGNING_KEY"])
+    other = json.loads(server.run("keygen", "--kid", "other", "--format", "json").stdout)
+    theirs = other["private"]
+    named = ("--verify", json.dumps(other["verify"]))
+    (tmp_path / "both.json").write_text(json.dumps({"name": "shop", "verify": [*plugin["verify"], other["verify"]]}))
+
+    def refusal(newest, older, *arguments, **more):
+        answers = {"/v1/policies/shop": newest, "/v1/policies/shop/versions/1": older}
+        answers = {path: document.encode() for path, document in answers.items()}
+        with lying(answers) as (url, pushed):
+            done = server.run(*arguments, "--server", url, environment=environment, check=False, **more)
+        assert (done.returncode, bool(pushed)) == (2, done.stderr.endswith("500 Internal Server Error\n")), done.stderr
+        return done.stderr.splitlines()[-1].removeprefix("error: ")
+
+    good = with_steps(2)
+    newest, older = signed_by(mine, good), signed_by(mine, policy(1))
+    pushed = "500 Internal Server Error"
+    for arguments in EDITS:
+        assert refusal(newest, older, *arguments) == pushed
+        for document, why in [
+            (signed_by(theirs, good), "shop is not believed: jws.header.kid: unknown key `other`"),
+            (signed_by(theirs, good, "2026-11"),
+             "shop is not believed: jws.signature: expected a signature of this text by the key `2026-11`, found another"),
+            (newest[:-2] + "AA", "shop is not believed: jws.signature: expected a signature of this text by the key `2026-11`, found another"),
+            (json.dumps(good), "shop is not believed: the server gives one that is not signed"),
+            (signed_by(mine, {**good, "name": "cart"}), "asked for shop, the server gives cart"),
+            (signed_by(mine, {"revision": 2}), "asked for shop, the server gives a policy without a name"),
+        ]:  # fmt: skip
+            assert refusal(document, older, *arguments) == why
+    # The older version alike, and it is the one that was asked for.
+    for document, why in [
+        (signed_by(theirs, policy(1)), "shop is not believed: jws.header.kid: unknown key `other`"),
+        (json.dumps(policy(1)), "shop is not believed: the server gives one that is not signed"),
+        (signed_by(mine, policy(3)), "asked for revision 1 of shop, the server gives 3"),
+        (signed_by(mine, policy(1, name="cart")), "asked for shop, the server gives cart"),
+    ]:
+        assert refusal(newest, document, "rollback", "shop", "--to", "1") == why
+    # Others' signatures are believed where they are named.
+    for options in (named, ("--plugin", tmp_path / "both.json")):
+        for arguments in EDITS:
+            assert refusal(signed_by(theirs, good), older, *arguments, *options) == pushed
+    # A dry run shows nothing that was not verified either.
+    done = refusal(signed_by(theirs, good), older, *EDITS[0], "--dry-run")
+    assert done == "shop is not believed: jws.header.kid: unknown key `other`"
+
+
+def test_a_signed_file_is_pushed_by_those_who_know_its_key(serve, key, tmp_path):
+    environment, plugin = key
+    server = serve()
+    token = signed_by(json.loads(environment["MULKKO_SIGNING_KEY"]), policy(1))
+    other = json.loads(server.run("keygen", "--kid", "other", "--format", "json").stdout)
+    (tmp_path / "plugin.json").write_text(json.dumps(plugin))
+    done = server.push(token, "--verify", json.dumps(other["verify"]), check=False)
+    assert (done.returncode, done.stderr) == (2, "error: -: jws.header.kid: unknown key `2026-11`\n")
+    done = server.push(token[:-2] + "AA", "--plugin", tmp_path / "plugin.json", check=False)
+    assert done.stderr == "error: -: jws.signature: expected a signature of this text by the key `2026-11`, found another\n"
+    assert server.push(token, "--plugin", tmp_path / "plugin.json").returncode == 0
+
+
+def test_an_edit_is_shown_and_asked_about_on_a_terminal(serve, connect):
+    server = serve()
+    server.push(policy(1))
+
+    def on_a_terminal(answer, *options):
+        """Runs an edit with a terminal as its input and its standard error: the exit code, and what is seen there."""
+        ours, theirs = pty.openpty()
+        command = [str(server.command), *EDITS[0], *options]
+        environment = {**server.environment, "MULKKO_SERVER": server.url, "MULKKO_TOKEN": "mulkko_a-token-for-all-policies"}
+        process = subprocess.Popen(command, stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL, env=environment)
+        os.close(theirs)
+        os.write(ours, answer)
+        seen = b""
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                seen += part
+        os.close(ours)
+        return process.wait(), seen.decode()
+
+    with connect(server) as client:
+        code, seen = on_a_terminal(b"n\n")
+        assert (code, client.policy().json()["revision"]) == (2, 1)
+        assert "Push this?" in seen and "[y/N]" in seen and "nothing is pushed" in seen
+        assert '"revision": 1' in seen and '"revision": 2' in seen and '"percent": 100' in seen
+        code, _ = on_a_terminal(b"y\n")
+        assert (code, client.policy().json()["revision"]) == (0, 2)
+        code, seen = on_a_terminal(b"", "--yes")
+        assert (code, client.policy().json()["revision"]) == (0, 3) and "[y/N]" not in seen
+        # Where nobody is, nobody is asked; it is shown all the same.
+        done = server.run(*EDITS[2])
+        assert client.policy().json()["revision"] == 4
+        assert done.stderr.startswith("--- shop, revision 3\n+++ shop, revision 4\n")
+
+
+def test_without_tls_only_this_host_is_asked(serve):
+    server = serve()
+    for url in ("http://config.example.com", "http://localhost.example.com", "http://128.0.0.1", "http://[2001:db8::1]"):
+        for arguments in (*EDITS, ("proxies",), ("versions", "shop")):
+            done = server.run(*arguments, "--server", url, check=False)
+            expected = f"error: {url}/: without TLS only a server on this host is asked; `--insecure` asks any\n"
+            assert (done.returncode, done.stderr) == (2, expected)
+    for url in ("ftp://config.example.com", "file:///etc/passwd"):
+        done = server.run("versions", "shop", "--server", url, check=False)
+        assert done.stderr.startswith(f"error: {url}") and "expected `http://` or `https://`" in done.stderr
+    server.push(policy(1))
+    for host in ("localhost", "127.0.0.1"):
+        assert "revision" in server.run("versions", "shop", "--server", f"http://{host}:{server.port}").stdout
+
+
+def test_the_smallest_policy_is_edited(serve, connect):
+    server = serve()
+    with connect(server) as client:
+        server.push("{}")
+        server.push(policy(1))
+        server.run("rollback", "shop", "--to", "0")
+        assert client.policy().json() == {"revision": 2}
 
 
 def test_what_another_library_signs_is_taken(serve, connect, key):

@@ -1,6 +1,7 @@
 //! What can be asked for, and who answers: each subcommand is a file of its name.
 
 mod arrival;
+mod changes;
 mod check;
 mod completions;
 mod diff;
@@ -28,6 +29,7 @@ mod tables;
 mod test;
 mod token;
 mod traffic;
+mod verified;
 mod verify;
 
 use std::process::ExitCode;

@@ -4,18 +4,20 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use mulkko::policy::{Clusters, Policy, Rollout, locate};
+use mulkko::policy::{MAX_REVISION, Policy, Rollout, locate};
 use serde_json::{Value, json};
 
 use super::Outcome;
 use super::arrival::Wait;
+use super::changes::{Ask, shown};
 use super::moments::now_ms;
 use super::output::Output;
 use super::push::tell;
-use super::remote::{Answer, Connection, Fetched, Remote, Replaces};
+use super::remote::{Answer, Connection, Remote, Replaces};
 use super::signing::KeyEnv;
+use super::verified::{Believed, Verified, Verifier};
 
 /// How often an edit is made anew that another push has overtaken.
 const MOST_TRIES: usize = 5;
@@ -36,6 +38,12 @@ pub struct Edit {
 
     #[command(flatten)]
     key: KeyEnv,
+
+    #[command(flatten)]
+    believed: Believed,
+
+    #[command(flatten)]
+    ask: Ask,
 
     #[command(flatten)]
     wait: Wait,
@@ -101,8 +109,8 @@ struct Draft {
 impl Rollback {
     pub fn run(&self, output: &Output) -> Result<Outcome> {
         let name = &self.edit.policy;
-        self.edit.run(output, async |connection, newest| {
-            let revision = revision(&newest.policy()?)?;
+        self.edit.run(output, async |connection, verifier, newest| {
+            let revision = newest.policy.revision;
             let to = match self.to {
                 Some(to) => to,
                 None => {
@@ -114,17 +122,17 @@ impl Rollback {
                 }
             };
             let older = connection.version(name, to).await?;
-            let older = older.with_context(|| format!("{name} has no version of revision {to}"))?.policy()?;
-            Ok(Some(Draft { text: String::from_utf8(older)?, revision: revision + 1 }))
+            let older = older.with_context(|| format!("{name} has no version of revision {to}"))?;
+            let older = verifier.policy(name, Some(to), &older.document)?;
+            Ok(Some(Draft { text: older.text, revision: next(revision)? }))
         })
     }
 }
 
 impl Pause {
     pub fn run(&self, output: &Output) -> Result<Outcome> {
-        self.edit.run(output, async |_, newest| {
-            let text = newest.policy()?;
-            let canary = Canary::of(&text, &self.rollout)?;
+        self.edit.run(output, async |_, _, newest| {
+            let canary = Canary::of(newest, &self.rollout)?;
             if canary.is_fixed() {
                 return Ok(None);
             }
@@ -135,9 +143,8 @@ impl Pause {
 
 impl Promote {
     pub fn run(&self, output: &Output) -> Result<Outcome> {
-        self.edit.run(output, async |_, newest| {
-            let text = newest.policy()?;
-            Canary::of(&text, &self.rollout)?.fixed_at(&self.percent.to_string()).map(Some)
+        self.edit.run(output, async |_, _, newest| {
+            Canary::of(newest, &self.rollout)?.fixed_at(&self.percent.to_string()).map(Some)
         })
     }
 }
@@ -147,22 +154,24 @@ impl Edit {
     fn run(
         &self,
         output: &Output,
-        edit: impl AsyncFn(&Connection, &Fetched) -> Result<Option<Draft>>,
+        edit: impl AsyncFn(&Connection, &Verifier, &Verified) -> Result<Option<Draft>>,
     ) -> Result<Outcome> {
         let name = &self.policy;
         let key = self.key.key()?;
+        let verifier = self.believed.verifier(key.as_ref())?;
         self.remote.run(async |connection| {
             for _ in 0..MOST_TRIES {
-                let newest =
+                let fetched =
                     connection.newest(name).await?.with_context(|| format!("there is no policy {name}"))?;
-                let Some(draft) = edit(connection, &newest).await? else {
+                let newest = verifier.policy(name, None, &fetched.document)?;
+                let Some(draft) = edit(connection, &verifier, &newest).await? else {
                     output.tell(&json!({ "policy": name, "new": false }), || {
                         format!("{name}: nothing to change\n")
                     })?;
                     return Ok(Outcome::Good);
                 };
                 let text = draft.with_revision()?;
-                if let Err(found) = Policy::parse(text.as_bytes(), &Clusters::default()) {
+                if let Err(found) = Policy::parse(text.as_bytes(), &verifier.configuration.clusters) {
                     bail!(
                         "the edited policy is refused: {}",
                         found.first().map(ToString::to_string).unwrap_or_default()
@@ -172,14 +181,13 @@ impl Edit {
                     output.tell(&json!({ "policy": text }), || text.clone())?;
                     return Ok(Outcome::Good);
                 }
-                let document = match &key {
-                    Some(key) => key.sign(text.as_bytes()),
-                    None if newest.is_signed() => {
-                        bail!("{name} is signed, and there is no key to sign it with")
-                    }
-                    None => text,
-                };
-                let replaces = Replaces::Version(newest.etag.clone());
+                if key.is_none() && newest.kid.is_some() {
+                    bail!("{name} is signed, and there is no key to sign it with");
+                }
+                let act = if key.is_some() { "Sign and push this?" } else { "Push this?" };
+                self.ask.about(&newest.changed(name, &text, draft.revision), act)?;
+                let document = key.as_ref().map_or_else(|| text.clone(), |key| key.sign(text.as_bytes()));
+                let replaces = Replaces::Version(fetched.etag.clone());
                 match connection.push(name, document.into_bytes(), &replaces).await? {
                     Answer::Changed => {}
                     answer => return tell(connection, name, answer, &self.wait, output).await,
@@ -190,9 +198,19 @@ impl Edit {
     }
 }
 
-fn revision(text: &[u8]) -> Result<u64> {
-    let policy: Value = serde_json::from_slice(text)?;
-    Ok(policy.get("revision").and_then(Value::as_u64).unwrap_or(0))
+/// The revision after another.
+fn next(revision: u64) -> Result<u64> {
+    let next = revision.checked_add(1).filter(|next| *next <= MAX_REVISION);
+    next.with_context(|| format!("revision {revision} is the last that there is"))
+}
+
+impl Verified {
+    /// What an edit of it changes.
+    fn changed(&self, name: &str, text: &str, revision: u64) -> String {
+        let signed = self.kid.as_ref().map(|kid| format!(", signed by {kid}")).unwrap_or_default();
+        let before = format!("{name}, revision {}{signed}", self.policy.revision);
+        shown((&before, &self.text), (&format!("{name}, revision {revision}"), text))
+    }
 }
 
 impl Draft {
@@ -202,30 +220,31 @@ impl Draft {
         if located.rest.is_empty() {
             return replaced(&self.text, located.value, &self.revision.to_string());
         }
+        // `{`, and no comma where nothing follows.
         let after = located.value.start + 1;
-        replaced(&self.text, after..after, &format!("\n  \"revision\": {},", self.revision))
+        let rest = self.text.get(after..).unwrap_or_default();
+        let comma = if rest.trim_ascii_start().starts_with('}') { "" } else { "," };
+        replaced(&self.text, after..after, &format!("\n  \"revision\": {}{comma}", self.revision))
     }
 }
 
 /// A canary of a policy, and its place in the text.
 struct Canary<'t> {
     text: &'t str,
-    policy: Policy,
+    policy: &'t Policy,
     rollout: usize,
     strategy: Value,
 }
 
 impl<'t> Canary<'t> {
-    fn of(text: &'t [u8], name: &str) -> Result<Canary<'t>> {
-        let policy = Policy::parse(text, &Clusters::default())
-            .map_err(|found| anyhow!("{}", found.first().map(ToString::to_string).unwrap_or_default()))?;
+    fn of(Verified { text, policy, .. }: &'t Verified, name: &str) -> Result<Canary<'t>> {
         let rollout = policy.rollouts.iter().position(|rollout| *rollout.name == *name);
         let rollout = rollout.with_context(|| format!("there is no rollout {name}"))?;
-        let whole: Value = serde_json::from_slice(text)?;
+        let whole: Value = serde_json::from_str(text)?;
         let strategy = whole.pointer(&format!("/rollouts/{rollout}/strategy/canary")).cloned();
         let strategy =
             strategy.with_context(|| format!("{name} is no canary: only those have a percentage"))?;
-        Ok(Canary { text: str::from_utf8(text)?, policy, rollout, strategy })
+        Ok(Canary { text, policy, rollout, strategy })
     }
 
     fn is_fixed(&self) -> bool {
@@ -250,7 +269,7 @@ impl<'t> Canary<'t> {
         let variant = self.strategy.get("variant").cloned().unwrap_or_default();
         let canary = format!("{{ \"variant\": {variant}, \"percent\": {percent} }}");
         let text = replaced(self.text, located.value, &canary)?;
-        Ok(Draft { text, revision: self.policy.revision + 1 })
+        Ok(Draft { text, revision: next(self.policy.revision)? })
     }
 }
 
@@ -264,6 +283,8 @@ fn replaced(text: &str, at: Range<usize>, with: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use mulkko::policy::Clusters;
+
     use super::*;
 
     const POLICY: &str = r#"{ "name": "shop", "rollouts": [
@@ -274,7 +295,8 @@ mod tests {
 
     #[test]
     fn a_canary_is_fixed_at_its_percentage_and_nothing_else_changes() {
-        let canary = Canary::of(POLICY.as_bytes(), "a").unwrap();
+        let verified = verified(POLICY);
+        let canary = Canary::of(&verified, "a").unwrap();
         assert!(!canary.is_fixed());
         assert_eq!(canary.percent(), "33.3333");
         let text = canary.fixed_at(&canary.percent()).unwrap().with_revision().unwrap();
@@ -282,7 +304,7 @@ mod tests {
         let (_, after) = after.split_once("}] }").unwrap();
         let expected = format!("{before}{{ \"variant\": \"b\", \"percent\": 33.3333 }}{after}");
         assert_eq!(text, expected.replacen('{', "{\n  \"revision\": 1,", 1));
-        assert!(Canary::of(text.as_bytes(), "a").unwrap().is_fixed());
+        assert!(Canary::of(&self::verified(&text), "a").unwrap().is_fixed());
     }
 
     #[test]
@@ -290,7 +312,7 @@ mod tests {
         for (name, refusal) in
             [("d", "d is no canary: only those have a percentage"), ("x", "there is no rollout x")]
         {
-            assert_eq!(Canary::of(POLICY.as_bytes(), name).err().unwrap().to_string(), refusal);
+            assert_eq!(Canary::of(&verified(POLICY), name).err().unwrap().to_string(), refusal);
         }
     }
 
@@ -299,9 +321,26 @@ mod tests {
         for (text, expected) in [
             (r#"{"revision": 1, "name": "a"}"#, r#"{"revision": 7, "name": "a"}"#),
             (r#"{ "name": "a" }"#, "{\n  \"revision\": 7, \"name\": \"a\" }"),
+            ("{}", "{\n  \"revision\": 7}"),
+            (" { \n } ", " {\n  \"revision\": 7 \n } "),
         ] {
             let draft = Draft { text: text.to_owned(), revision: 7 };
             assert_eq!(draft.with_revision().unwrap(), expected);
+            assert_eq!(verified(expected).policy.revision, 7);
         }
+    }
+
+    #[test]
+    fn no_revision_follows_the_last() {
+        assert_eq!(next(0).unwrap(), 1);
+        for last in [MAX_REVISION, u64::MAX] {
+            let refusal = format!("revision {last} is the last that there is");
+            assert_eq!(next(last).unwrap_err().to_string(), refusal);
+        }
+    }
+
+    fn verified(text: &str) -> Verified {
+        let policy = Policy::parse(text.as_bytes(), &Clusters::default()).unwrap();
+        Verified { text: text.to_owned(), policy, kid: None }
     }
 }

@@ -16,6 +16,7 @@ use super::Outcome;
 use super::document::{Document, taken};
 use super::moments::duration;
 use super::output::Output;
+use super::signing::PublicKey;
 use manifests::Subjects;
 use names::{Service, Source};
 
@@ -57,8 +58,8 @@ pub struct Istio {
 
     /// A key of which signatures are taken, as `mulkko keygen --public` prints it, again for more; without any, policies are
     /// taken unsigned
-    #[arg(long, value_name = "JSON", value_parser = names::key)]
-    verify: Vec<names::Key>,
+    #[arg(long, value_name = "JSON")]
+    verify: Vec<PublicKey>,
 
     /// Which proxies decide
     #[arg(long, value_enum, default_value_t = Proxy::Sidecar)]

@@ -38,12 +38,12 @@ fn kid(text: &str) -> Result<String, &'static str> {
 impl Keygen {
     pub fn run(&self, output: &Output) -> Result<Outcome> {
         let Some(kid) = &self.kid else {
-            let verify = self.key.required()?.verify();
-            output.tell(&verify, || format!("{verify}\n"))?;
+            let public = self.key.required()?.public();
+            output.tell(&public, || format!("{}\n", json!(public)))?;
             return Ok(Outcome::Good);
         };
         let key = PrivateKey::generate(kid)?;
-        let (jwk, verify) = (key.jwk(), key.verify());
+        let (jwk, verify) = (key.jwk(), json!(key.public()));
         if !output.is_json() {
             anstream::eprintln!("verify: {verify}");
         }

@@ -2,23 +2,24 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mulkko::jws;
 use serde::Serialize;
 
 use super::Outcome;
 use super::arrival::{Arrival, Wait};
-use super::document::{Document, Plugin, taken};
+use super::document::{Document, taken};
 use super::output::{ERROR, GOOD, Output, STRONG, painted};
 use super::remote::{Answer, Connection, Remote, Replaces};
 use super::serve::{Problem, VersionItem};
 use super::signing::KeyEnv;
+use super::verified::Believed;
 
 /// Push a policy to the server, signed if there is a key.
 ///
-/// What a plugin would refuse is not pushed, nor is a `revision` that is not above the newest version's. With `--wait` it
-/// shows the proxies arriving.
+/// What a plugin would refuse is not pushed, nor is a `revision` that is not above the newest version's, nor a JWS that
+/// none of the keys of `--verify` or `--plugin` has signed. With `--wait` it shows the proxies arriving.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +41,7 @@ pub struct Push {
     if_match: Option<String>,
 
     #[command(flatten)]
-    plugin: Plugin,
+    believed: Believed,
 
     #[command(flatten)]
     remote: Remote,
@@ -67,12 +68,16 @@ pub struct Told {
 impl Push {
     pub fn run(&self, output: &Output) -> Result<Outcome> {
         let document = Document::read(&self.file)?;
+        let verifier = self.believed.verifier(None)?;
         let is_signed = jws::is_token(&document.text);
         let text = match is_signed {
+            true if verifier.has_keys() => {
+                verifier.open(&document.text).with_context(|| document.name.clone())?.1
+            }
             true => jws::unverified(&document.text).map_err(|finding| anyhow::anyhow!("{finding}"))?.1,
             false => document.text.clone(),
         };
-        let policy = taken(&Document { name: document.name.clone(), text }, &self.plugin.configuration()?)?;
+        let policy = taken(&Document { name: document.name.clone(), text }, &verifier.configuration)?;
         let name = match (policy.name.as_deref(), self.name.as_deref()) {
             (Some(its), Some(asked)) if its != asked => {
                 bail!("{}: its name is {its}, not {asked}", document.name)

@@ -4,18 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::Args;
-use mulkko::jws;
+use mulkko::policy::MAX_BYTES;
 use reqwest::header::{AUTHORIZATION, ETAG, IF_MATCH, IF_NONE_MATCH};
-use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
-use url::Url;
+use url::{Host, Url};
 
 use super::serve::{Problem, VersionItem, Versions};
 
 /// How long the server may take to be connected to, and to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// The most bytes of an answer that is no policy.
+const MOST_ANSWER_BYTES: usize = 64 << 20;
 
 /// Which server, and as whom.
 #[derive(Args, Clone, Debug)]
@@ -35,6 +37,10 @@ pub struct Remote {
     /// The client's certificate and private key, PEM, for a server that asks for them
     #[arg(long, value_name = "FILE", help_heading = "The server")]
     client_cert: Option<PathBuf>,
+
+    /// Take `http://` to another host than this one: who is on the way reads the token, and changes what is answered
+    #[arg(long, help_heading = "The server")]
+    insecure: bool,
 }
 
 /// A connection to the server.
@@ -44,27 +50,12 @@ pub struct Connection {
     token: Option<String>,
 }
 
-/// A version of a policy, as it was fetched.
+/// A version of a policy, as it was fetched: nobody has verified it.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// With its quotes.
     pub etag: String,
     pub document: Bytes,
-}
-
-impl Fetched {
-    pub fn is_signed(&self) -> bool {
-        jws::is_token(&self.document)
-    }
-
-    /// The policy in it. Who signed it is for the plugin to verify: nothing is taken here.
-    pub fn policy(&self) -> Result<Vec<u8>> {
-        if !self.is_signed() {
-            return Ok(self.document.to_vec());
-        }
-        let (_, policy) = jws::unverified(&self.document).map_err(|finding| anyhow!("{finding}"))?;
-        Ok(policy)
-    }
 }
 
 /// What a push must not overtake.
@@ -96,7 +87,17 @@ impl Remote {
     }
 
     fn connection(&self) -> Result<Connection> {
-        let mut builder = Client::builder().connect_timeout(TIMEOUT).timeout(TIMEOUT);
+        let is_plain = match self.server.scheme() {
+            "http" => true,
+            "https" => false,
+            _ => bail!("{}: expected `http://` or `https://`", self.server),
+        };
+        if is_plain && !self.insecure && !is_loopback(&self.server) {
+            bail!("{}: without TLS only a server on this host is asked; `--insecure` asks any", self.server);
+        }
+        // No redirects: they lead where nobody was sent.
+        let mut builder =
+            Client::builder().connect_timeout(TIMEOUT).timeout(TIMEOUT).redirect(redirect::Policy::none());
         let read = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
         if let Some(file) = &self.ca {
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(&read(file)?)?);
@@ -114,7 +115,7 @@ impl Connection {
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder> {
         let mut url = self.server.clone();
         url.path_segments_mut()
-            .map_err(|()| anyhow!("{}: expected `http://` or `https://`", self.server))?
+            .map_err(|()| anyhow!("{}: it has no path", self.server))?
             .pop_if_empty()
             .extend(path);
         let request = self.client.request(method, url);
@@ -131,7 +132,7 @@ impl Connection {
     /// The answer to a GET, as JSON.
     pub async fn read<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T> {
         let response = self.send(self.request(Method::GET, path)?.query(query)).await?;
-        Ok(good(response).await?.json().await?)
+        read(good(response).await?).await
     }
 
     /// The newest version of a policy, if there is one.
@@ -159,7 +160,7 @@ impl Connection {
         let response = good(response).await?;
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
         let etag = etag.context("the server gives no ETag: is it `mulkko serve`?")?.to_owned();
-        Ok(Some(Fetched { etag, document: response.bytes().await? }))
+        Ok(Some(Fetched { etag, document: body(response, MAX_BYTES).await? }))
     }
 
     /// Pushes a document.
@@ -174,11 +175,11 @@ impl Connection {
         };
         let response = self.send(request).await?;
         match response.status() {
-            StatusCode::CREATED => Ok(Answer::Stored(response.json().await?)),
-            StatusCode::OK => Ok(Answer::Unchanged(response.json().await?)),
+            StatusCode::CREATED => Ok(Answer::Stored(read(response).await?)),
+            StatusCode::OK => Ok(Answer::Unchanged(read(response).await?)),
             StatusCode::PRECONDITION_FAILED => Ok(Answer::Changed),
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE => {
-                Ok(Answer::Refused(response.json().await?))
+                Ok(Answer::Refused(read(response).await?))
             }
             _ => {
                 bail!(good(response).await.err().unwrap_or_else(|| anyhow!("an answer that nobody expects")))
@@ -187,13 +188,40 @@ impl Connection {
     }
 }
 
+/// Whether what is sent there stays on this host.
+fn is_loopback(server: &Url) -> bool {
+    match server.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The body of a response, of at most so many bytes.
+async fn body(mut response: Response, most: usize) -> Result<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            bail!("the server answers with more than {most} bytes");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// The body of a response that is no policy, as JSON.
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T> {
+    Ok(serde_json::from_slice(&body(response, MOST_ANSWER_BYTES).await?)?)
+}
+
 /// The response, or what the server says is wrong.
 async fn good(response: Response) -> Result<Response> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    match response.json::<Problem>().await {
+    match read::<Problem>(response).await {
         Ok(problem) => bail!("{status}: {}", problem.detail),
         Err(_) => bail!("{status}"),
     }

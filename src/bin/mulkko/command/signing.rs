@@ -1,12 +1,16 @@
 //! Keys that sign policies, as JSON Web Keys (RFC 8037, section 2).
 
+use std::str::FromStr;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use clap::Args;
 use ed25519_dalek::SigningKey;
-use mulkko::jws;
+use mulkko::{jws, wire};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use super::moments::now_ms;
 
 /// The environment variable that holds a private key.
 pub const KEY_VARIABLE: &str = "MULKKO_SIGNING_KEY";
@@ -35,6 +39,33 @@ impl KeyEnv {
     /// When the variable is not set, or holds none.
     pub fn required(&self) -> Result<PrivateKey> {
         self.key()?.ok_or_else(|| anyhow!("{}: no key; `mulkko keygen` makes one", self.key_env))
+    }
+}
+
+/// A public key, as a plugin configuration lists it; whether it is one is seen when it is compiled.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublicKey {
+    kid: String,
+    ed25519: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_age: Option<String>,
+}
+
+impl FromStr for PublicKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<PublicKey, &'static str> {
+        let expected = r#"expected `{"kid":"2026-11","ed25519":"…"}`, as `mulkko keygen --public` prints it"#;
+        serde_json::from_str(text).map_err(|_| expected)
+    }
+}
+
+impl PublicKey {
+    /// The key, as a plugin configuration has it.
+    pub fn wire(&self) -> wire::Verify {
+        let PublicKey { kid, ed25519, max_age } = self.clone();
+        wire::Verify { kid, ed25519, max_age }
     }
 }
 
@@ -94,12 +125,12 @@ impl PrivateKey {
     }
 
     /// What a plugin configuration lists below `verify`.
-    pub fn verify(&self) -> Value {
-        json!({ "kid": self.kid, "ed25519": self.x() })
+    pub fn public(&self) -> PublicKey {
+        PublicKey { kid: self.kid.clone(), ed25519: self.x(), max_age: None }
     }
 
-    /// A policy, signed.
+    /// A policy, signed now.
     pub fn sign(&self, policy: &[u8]) -> String {
-        jws::sign(policy, &self.kid, &self.key)
+        jws::sign(policy, &self.kid, &self.key, now_ms())
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::document::{Document, Plugin};
+use super::moments::now_ms;
 use super::output::{ERROR, GOOD, Output, painted};
 
 /// Tell whether the plugin would take a signed policy, and why not.
@@ -43,7 +44,7 @@ impl Verify {
         );
         let document = Document::read(&self.file)?;
         let mut update = Update::new(None, configuration.rules());
-        update.load_fetched(document.text.clone(), None);
+        update.load_fetched(document.text.clone(), None, now_ms());
         let settled = std::iter::repeat_with(|| update.step()).find_map(|outcome| outcome);
         let name = &document.name;
         match settled {

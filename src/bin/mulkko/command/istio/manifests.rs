@@ -10,8 +10,9 @@ use mulkko::shadow::Shadow;
 use serde::Serialize;
 use serde_json::json;
 
-use super::names::{Key, Service, Source, is_label};
+use super::names::{Service, Source, is_label};
 use super::{Istio, Kind, Proxy};
+use crate::command::signing::PublicKey;
 
 /// The cluster that an EnvoyFilter adds where Istio has none of the config cluster.
 const OWN_CLUSTER: &str = "mulkko-config";
@@ -50,7 +51,7 @@ struct Plugin<'a> {
     trust: &'static str,
     clusters: [String; 1],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    verify: &'a [Key],
+    verify: &'a [PublicKey],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pass_keys: Vec<Secret>,
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use url::Url;
 
 /// A service of the mesh: `checkout.shop.svc.cluster.local:8080`.
@@ -104,21 +104,6 @@ pub fn digest(text: &str) -> Result<String, String> {
         true => Ok(digits.to_owned()),
         false => Err("expected 64 hexadecimal digits, as `make image` prints them".to_owned()),
     }
-}
-
-/// A public key, as a plugin configuration lists it; whether it is one is seen when the configuration is checked.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    kid: String,
-    ed25519: String,
-}
-
-/// A public key: `{"kid":"2026-11","ed25519":"…"}`.
-pub fn key(text: &str) -> Result<Key, String> {
-    serde_json::from_str(text).map_err(|_| {
-        r#"expected `{"kid":"2026-11","ed25519":"…"}`, as `mulkko keygen --public` prints it"#.to_owned()
-    })
 }
 
 /// Where policies come from: `http://config.mulkko.svc.cluster.local:8080/policies/shop.json`.
