@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::decide::{Decisions, Node};
 use crate::dry_run::{self, DryRun, Pair};
 use crate::finding::Finding;
 use crate::guard::RolledBack;
+use crate::mesh::MeshKeys;
 use crate::moment::Instant;
 use crate::pass::PassKeys;
 use crate::policy::Policy;
@@ -26,6 +28,8 @@ use crate::wire::some;
 const SOME_DAY_MS: i64 = 1_795_348_800_000;
 /// What the passes of cases are signed with: nobody else's.
 const PASS_KEY: &[u8] = b"a key for the passes of decision cases";
+/// What decisions of cases are vouched for with, where their plugin has `meshKeys`: nobody else's either.
+const MESH_KEY: &[u8] = b"a key for the mesh of decision cases";
 /// How long passes are good that do not say it.
 const PASS_S: i64 = 3_600;
 
@@ -156,6 +160,10 @@ impl Stage {
             None => Node { id: Some("edge-1".into()), region: None, zone: None },
         };
         run.pass_keys = PassKeys::of(PASS_KEY);
+        let mut mesh_keys = MeshKeys::default();
+        // Long enough.
+        let _ = mesh_keys.add(MESH_KEY);
+        run.macs = configuration.macs(&Rc::new(mesh_keys));
         run.host.client = "127.0.0.1:1".to_owned();
         run.host.drawn = "drawn-id".to_owned();
         run.host.properties.clone_from(&file.properties);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::decide::Trust;
 use crate::finding::{Finding, Findings, Path, Problem};
 use crate::jws::VerifyKeys;
+use crate::mesh::{Macs, MeshKeys};
 use crate::moment::Duration;
 use crate::ofrep::Ofrep;
 use crate::policy::shape::Piece;
@@ -14,6 +15,9 @@ use crate::wire;
 
 /// The longest that any of the durations may be, in milliseconds: a day.
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// The most keys by which proxies vouch for their decisions: one in use, one to come, and some to spare.
+const MOST_MESH_KEYS: usize = 8;
 
 /// The most that `ofrep.maxBodyBytes` may be: what Envoy buffers unless it is told otherwise.
 const MOST_BODY_BYTES: usize = 1 << 20;
@@ -35,6 +39,8 @@ pub struct Configuration {
     pub verify: Option<Rc<VerifyKeys>>,
     /// The environment variables that hold the keys of passes.
     pub pass_keys: Vec<Box<str>>,
+    /// The environment variables that hold the keys by which proxies vouch for their decisions, where that is asked for.
+    pub mesh_keys: Option<Vec<Box<str>>>,
     /// How OFREP is answered, if it is.
     pub ofrep: Option<Ofrep>,
 }
@@ -67,6 +73,7 @@ impl Default for Configuration {
             clusters: Clusters::default(),
             verify: None,
             pass_keys: Vec::new(),
+            mesh_keys: None,
             ofrep: None,
         }
     }
@@ -78,6 +85,12 @@ impl Configuration {
     pub fn rules(&self) -> Rules {
         let signed = |keys| Signed { keys: Rc::clone(keys), name: self.name.clone() };
         Rules { clusters: self.clusters.clone(), signed: self.verify.as_ref().map(signed) }
+    }
+
+    /// What vouches for the decisions under one policy, by these keys, where that is asked for.
+    #[must_use]
+    pub fn macs(&self, keys: &Rc<MeshKeys>) -> Option<Macs> {
+        self.mesh_keys.as_ref().map(|_| Macs::new(&self.name, Rc::clone(keys)))
     }
 
     /// Reads a plugin configuration; nothing at all reads as `{}`.
@@ -116,7 +129,15 @@ fn compile(wire: &wire::Plugin, findings: &mut Findings) -> Option<Configuration
         let keys = VerifyKeys::compile(keys, &Path::Root.field("verify"), findings);
         configuration.verify = Some(Rc::new(keys));
     }
-    configuration.pass_keys = wire.pass_keys.iter().map(|key| key.env.as_str().into()).collect();
+    let names = |keys: &[wire::Secret]| keys.iter().map(|key| key.env.as_str().into()).collect();
+    configuration.pass_keys = names(&wire.pass_keys);
+    if let Some(keys) = &wire.mesh_keys {
+        if !(1..=MOST_MESH_KEYS).contains(&keys.len()) {
+            let problem = Problem::expected("1 to 8 keys", keys.len());
+            findings.report(&Path::Root.field("meshKeys"), problem);
+        }
+        configuration.mesh_keys = Some(names(keys));
+    }
     if let Some(source) = &wire.source {
         configuration.source = Some(self::source(source, &Path::Root.field("source"), findings)?);
     }
@@ -257,7 +278,7 @@ mod tests {
             ("[]", "document: expected an object, found an array"),
             (
                 r#"{"nam": "a"}"#,
-                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `ofrep`",
+                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `meshKeys`, `ofrep`",
             ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
@@ -270,6 +291,7 @@ mod tests {
                 r#"{"verify": [{"kid": "a", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "maxAge": 7}]}"#,
                 "verify[0].maxAge: expected a text, found 7",
             ),
+            (r#"{"meshKeys": []}"#, "meshKeys: expected 1 to 8 keys, found 0"),
             (r#"{"ofrep": {}}"#, "ofrep: missing member `prefix`"),
             (
                 r#"{"ofrep": {"prefix": "/ofrep/v1/"}}"#,

@@ -3,16 +3,17 @@
 //! There is one evaluator: the plugin, the command and the tests all call [`decide`]. It knows no proxy: what a request
 //! holds is read through [`Request`], what only the host knows through [`Proxy`], lazily. A decision cannot fail.
 
+mod followed;
 mod values;
 
 use std::fmt;
 
-use crate::baggage;
 use crate::bucket::{Bucket, Threshold};
 use crate::flag::{FlagId, Resolution};
 use crate::guard::{Exposure, RolledBack};
 use crate::headers::Headers;
 use crate::logic::Condition;
+use crate::mesh::Macs;
 use crate::pass::{Forced, Passes};
 use crate::policy::{KeyId, Policy, Rollout, RolloutId, TargetingKey};
 use crate::schedule::{Split, VariantId};
@@ -56,18 +57,26 @@ pub struct Node {
 /// One request.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// Its headers, as they came.
+    /// Its headers, which know whether they are believed.
     pub headers: &'a Headers<'a>,
     /// The passes that it carries.
     pub passes: &'a Passes<'a>,
-    /// Whether it is believed.
-    pub trust: Trust,
+    /// What vouches for decisions, where keys for that are configured: only what it vouches for is followed.
+    pub macs: Option<&'a Macs>,
     /// The proxy that decides.
     pub node: &'a Node,
     /// What only the host knows.
     pub proxy: &'a dyn Proxy,
     /// The variants that the guard has given up, where there are any.
     pub rolled_back: Option<&'a RolledBack>,
+}
+
+impl Request<'_> {
+    /// Whether it is believed.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.headers.trust()
+    }
 }
 
 /// Why a request got its variant.
@@ -233,14 +242,14 @@ pub fn decide(policy: &Policy, request: Request<'_>) -> Decisions {
 #[must_use]
 pub fn decide_watched<W: Watch>(policy: &Policy, request: Request<'_>, watch: &W) -> Decisions {
     let values = Values::new(policy, request);
-    let followed = match request.trust {
+    let followed = match request.trust() {
         Trust::Edge => Vec::new(),
-        Trust::Mesh => followed(policy, request.headers),
+        Trust::Mesh => followed::decisions(policy, &values),
     };
     let deciding =
         Deciding { policy, values: &values, followed: &followed, rolled_back: request.rolled_back, watch };
     let list = deciding.all();
-    let is_copy = request.trust == Trust::Mesh && shadow::is_copy(request.headers);
+    let is_copy = request.trust() == Trust::Mesh && shadow::is_copy(request.headers);
     let (exposures, shadow) = if is_copy {
         (Vec::new(), None)
     } else {
@@ -260,33 +269,6 @@ fn exported(policy: &Policy, values: &Values<'_>) -> Vec<(FlagId, Resolution)> {
 fn asks_in_vain(policy: &Policy, forced: &Forced) -> bool {
     let rollout = policy.rollout_named(&forced.rollout);
     rollout.is_some_and(|(_, rollout)| rollout.variant_named(&forced.variant).is_none())
-}
-
-/// The decisions of earlier hops, by rollout: `baggage` says them, else the rollout's own header.
-fn followed(policy: &Policy, headers: &Headers<'_>) -> Vec<(RolloutId, VariantId)> {
-    let mut followed: Vec<(RolloutId, VariantId)> = Vec::new();
-    let mut follow = |rollout: &str, variant: &str| {
-        let Some((id, rollout)) = policy.rollout_named(rollout) else { return };
-        let Some(variant) = rollout.variant_named(variant) else { return };
-        // Of several for one rollout the first counts.
-        if let Err(at) = followed.binary_search_by_key(&id, |(earlier, _)| *earlier) {
-            followed.insert(at, (id, variant));
-        }
-    };
-    if let Some(baggage) = headers.value("baggage") {
-        for (rollout, variant) in baggage::decisions(&baggage) {
-            follow(rollout, variant);
-        }
-    }
-    for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"x-mulkko-")) {
-        let Ok(name) = str::from_utf8(name) else { continue };
-        // A header that is repeated names no variant.
-        let value = headers.value(name).unwrap_or_default();
-        if let (Some(rollout), Ok(variant)) = (name.strip_prefix("x-mulkko-"), str::from_utf8(&value)) {
-            follow(rollout, variant);
-        }
-    }
-    followed
 }
 
 /// What the decisions for one request share.

@@ -2,11 +2,14 @@
 //!
 //! What answers is the engine itself, with the same edits of headers that a plugin would carry out.
 
+use std::rc::Rc;
+
 use crate::configuration::Configuration;
 use crate::decide::{Decisions, Node, Proxy, Request, Trust, decide};
 use crate::effects::{Edit, Effects, effects};
 use crate::guard::RolledBack;
 use crate::headers::Headers;
+use crate::mesh::Macs;
 use crate::pass::{self, PassKeys};
 use crate::policy::Policy;
 
@@ -24,6 +27,8 @@ pub struct DryRun {
     pub node: Node,
     /// What passes are verified with.
     pub pass_keys: PassKeys,
+    /// What vouches for decisions, where keys for that are configured.
+    pub macs: Option<Macs>,
     /// What only a host knows.
     pub host: Host,
     /// The variants that the guard has given up.
@@ -39,6 +44,7 @@ impl DryRun {
             trust: configuration.trust,
             node: Node::default(),
             pass_keys: PassKeys::default(),
+            macs: configuration.macs(&Rc::default()),
             host: Host { now_ms, ..Host::default() },
             rolled_back: RolledBack::default(),
         }
@@ -54,12 +60,13 @@ impl DryRun {
 
     /// Gives `look` the request with these headers.
     pub fn asked<T>(&self, pairs: &[Pair], look: impl FnOnce(&Request<'_>) -> T) -> T {
-        let headers = Headers::new(pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect());
-        let header = headers.value("x-mulkko-pass").unwrap_or_default();
+        let pairs = pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let headers = Headers::of_request(pairs, self.trust);
+        let header = headers.came("x-mulkko-pass").unwrap_or_default();
         look(&Request {
             headers: &headers,
             passes: &pass::read(&header, &self.pass_keys, self.host.now_ms),
-            trust: self.trust,
+            macs: self.macs.as_ref(),
             node: &self.node,
             proxy: &self.host,
             rolled_back: Some(&self.rolled_back),

@@ -6,14 +6,13 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::baggage::{self, Header, Strip};
+use crate::baggage::{self, Header, Member};
 use crate::cookie;
 use crate::decide::{Decisions, Minted, Request, Trust};
 use crate::headers::Headers;
+use crate::mesh::{self, Macs};
 use crate::policy::{Mint, Policy, Variant};
 
-/// Prefix of the headers that are the proxy's own.
-const OWN: &[u8] = b"x-mulkko-";
 /// The cluster for routes with `cluster_header`: counts for one hop.
 const CLUSTER: &str = "x-mulkko-cluster";
 /// The cluster to which Envoy mirrors: counts for one hop.
@@ -66,8 +65,9 @@ pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &
         writing.mirror(policy, decisions);
         effects.response.cookies = writing.cookies(policy, decisions);
     }
-    effects.baggage_members_dropped = writing.baggage(&members);
-    if request.trust == Trust::Edge {
+    effects.baggage_members_dropped = writing.baggage(policy, &members);
+    writing.cleaned();
+    if request.trust() == Trust::Edge {
         writing.set.extend(request.passes.header().map(|passes| (PASS, Cow::Owned(passes.into_bytes()))));
     }
     if request.passes.explain() {
@@ -91,7 +91,7 @@ impl<'a> Writing<'a> {
         policy: &'a Policy,
         decisions: &Decisions,
         states: &mut Vec<(&'a str, &'a str)>,
-        members: &mut Vec<String>,
+        members: &mut Vec<Member<'a>>,
     ) {
         states.reserve(2 * decisions.list.len());
         let mut of_variants: Vec<(&'a str, Cow<'a, [u8]>)> = Vec::new();
@@ -100,7 +100,13 @@ impl<'a> Writing<'a> {
             let Some(variant) = rollout.variant(decision.variant) else { continue };
             states.push((rollout.called.state(), &variant.name));
             states.push((rollout.called.reason_state(), decision.reason.as_str()));
-            members.push(rollout.member(variant));
+            let hour = || mesh::hour(self.request.proxy.now_ms());
+            let entry = |macs: &Macs| macs.entry(policy, decision.rollout, decision.variant, hour());
+            members.push(Member {
+                rollout: &rollout.name,
+                text: rollout.member(variant),
+                entry: self.request.macs.and_then(entry),
+            });
             self.set.push((rollout.called.header(), Cow::Borrowed(variant.name.as_bytes())));
             if decision.applies {
                 variant_headers(variant, &mut of_variants);
@@ -149,13 +155,11 @@ impl<'a> Writing<'a> {
     }
 
     /// `baggage` with a member for each decision; how many it had no room for.
-    fn baggage(&mut self, members: &[String]) -> usize {
+    fn baggage(&mut self, policy: Option<&Policy>, members: &[Member<'_>]) -> usize {
         let inbound = self.request.headers.value("baggage");
-        let strip = match self.request.trust {
-            Trust::Edge => Strip::All,
-            Trust::Mesh => Strip::Contradicting,
-        };
-        let rewritten = baggage::rewrite(inbound.as_deref(), strip, members);
+        let lacks = |name: &str| policy.is_none_or(|policy| policy.rollout_named(name).is_none());
+        let has_keys = self.request.macs.is_some_and(Macs::has_keys);
+        let rewritten = baggage::rewrite(inbound.as_deref(), members, has_keys.then_some(&lacks));
         match rewritten.header {
             Header::Unchanged => {}
             Header::Removed => self.removed.push(b"baggage"),
@@ -164,11 +168,24 @@ impl<'a> Writing<'a> {
         rewritten.dropped
     }
 
+    /// What is left of headers of which members are not believed, where nothing else is set.
+    fn cleaned(&mut self) {
+        for (name, rest) in self.request.headers.cleaned() {
+            let is_done =
+                self.set.iter().any(|(set, _)| set.as_bytes() == *name) || self.removed.contains(name);
+            match str::from_utf8(name) {
+                _ if is_done => {}
+                Ok(name) if !rest.is_empty() => self.set.push((name, Cow::Borrowed(rest))),
+                _ => self.removed.push(name),
+            }
+        }
+    }
+
     /// The fewest changes that leave the request with the headers set, and without those that go.
     fn edits(mut self) -> Vec<Edit<'a>> {
         let headers = self.request.headers;
         let is_set = |name: &[u8]| self.set.iter().any(|(set, _)| set.as_bytes() == name);
-        for name in forged(self.request.trust, headers) {
+        for name in headers.forged() {
             if !is_set(name) && !self.removed.contains(&name) {
                 self.removed.push(name);
             }
@@ -177,7 +194,7 @@ impl<'a> Writing<'a> {
         for (name, value) in self.set {
             match headers.count(name) {
                 0 => {}
-                1 if headers.value(name).as_ref() == Some(&value) => continue,
+                1 if headers.came(name).as_ref() == Some(&value) => continue,
                 1 => {}
                 // Setting a header replaces the first of its name only.
                 _ => edits.push(Edit::Remove(name.as_bytes())),
@@ -199,15 +216,6 @@ pub fn set_cookies(policy: &Policy, minted: &[Minted], headers: &Headers<'_>) ->
 
 fn minted_ids<'m>(policy: &'m Policy, minted: &'m [Minted]) -> impl Iterator<Item = (&'m Mint, &'m Minted)> {
     minted.iter().filter_map(|minted| Some((policy.keys.get(minted.key.0)?.mint.as_ref()?, minted)))
-}
-
-/// The names of the headers (or trailers) that must not come from where the request came from.
-pub fn forged<'a>(trust: Trust, headers: &Headers<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let names = headers.iter().map(|(name, _)| name);
-    names.filter(move |name| match trust {
-        Trust::Edge => name.starts_with(OWN),
-        Trust::Mesh => *name == CLUSTER.as_bytes() || *name == MIRROR.as_bytes(),
-    })
 }
 
 /// The headers and the cluster of a variant, less those that an earlier one has set.

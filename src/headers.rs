@@ -2,49 +2,120 @@
 
 use std::borrow::Cow;
 
+use crate::decide::Trust;
+use crate::forged;
+
 /// Header names and values. Names are lower case, as Envoy keeps them; pseudo headers (`:path`) are among them.
+///
+/// What a request says in mulkko's own name and is not believed stands among those that came, and nowhere else: whoever
+/// looks a header up does not see it.
 #[derive(Clone, Debug, Default)]
 pub struct Headers<'a> {
     pairs: Vec<(&'a [u8], &'a [u8])>,
+    /// Whether they are believed; `None`: they are no request's.
+    trust: Option<Trust>,
+    /// Whether a name among them is not believed.
+    has_forged: bool,
+    /// Those that carry members (`baggage`), all values of a name joined, less the members that are not believed.
+    cleaned: Vec<(&'a [u8], Vec<u8>)>,
 }
 
 impl<'a> Headers<'a> {
-    /// Headers of these pairs, names in lower case.
+    /// Headers of these pairs, names in lower case, of which all is believed: an answer's.
     #[must_use]
     pub fn new(pairs: Vec<(&'a [u8], &'a [u8])>) -> Headers<'a> {
-        Headers { pairs }
+        Headers { pairs, ..Headers::default() }
     }
 
-    /// Every name and value, in the order in which they came.
+    /// The headers or trailers of a request, names in lower case.
+    #[must_use]
+    pub fn of_request(pairs: Vec<(&'a [u8], &'a [u8])>, trust: Trust) -> Headers<'a> {
+        let has_forged = pairs.iter().any(|(name, _)| forged::is_name(trust, name));
+        let mut headers = Headers { pairs, trust: Some(trust), has_forged, cleaned: Vec::new() };
+        if trust == Trust::Edge {
+            headers.clean();
+        }
+        headers
+    }
+
+    /// Takes out the members that are not believed.
+    fn clean(&mut self) {
+        for i in 0..self.pairs.len() {
+            let Some((name, _)) = self.pairs.get(i).copied() else { return };
+            let Some(divider) = forged::divider(name) else { continue };
+            if self.cleaned.iter().any(|(cleaned, _)| *cleaned == name) {
+                continue;
+            }
+            let value = joined(b",", self.pairs.iter().filter(|(n, _)| *n == name).map(|(_, value)| *value));
+            if let Some(rest) = value.and_then(|value| forged::without(&value, divider)) {
+                self.cleaned.push((name, rest));
+            }
+        }
+    }
+
+    /// Whether they are believed; those of nobody's request are not.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust.unwrap_or(Trust::Edge)
+    }
+
+    /// Every name and value that came, in the order in which they came, believed or not.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + '_ {
         self.pairs.iter().copied()
     }
 
-    /// How often `name` (lower case) stands there.
+    /// The names that are not believed, each as often as it came.
+    pub fn forged(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        let trust = self.trust.filter(|_| self.has_forged);
+        let names = self.pairs.iter().map(|(name, _)| *name);
+        names.filter(move |name| trust.is_some_and(|trust| forged::is_name(trust, name)))
+    }
+
+    /// The headers of which members are not believed, by name: what is left of each, which may be nothing.
+    #[must_use]
+    pub fn cleaned(&self) -> &[(&'a [u8], Vec<u8>)] {
+        &self.cleaned
+    }
+
+    /// How often `name` (lower case) came.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
         self.values(name).count()
     }
 
     /// The value of `name` (lower case): of a repeated header all values joined by `,` as Envoy's matchers do, of
-    /// repeated `cookie` headers by `; `.
+    /// repeated `cookie` headers by `; `. What is not believed is absent.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<Cow<'a, [u8]>> {
-        let mut values = self.values(name);
-        let first = values.next()?;
-        let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
-        let glue: &[u8] = if name == "cookie" { b"; " } else { b"," };
-        let mut joined = first.to_vec();
-        for value in std::iter::once(second).chain(values) {
-            joined.extend_from_slice(glue);
-            joined.extend_from_slice(value);
+        if let Some((_, rest)) = self.cleaned.iter().find(|(cleaned, _)| *cleaned == name.as_bytes()) {
+            return (!rest.is_empty()).then(|| Cow::Owned(rest.clone()));
         }
-        Some(Cow::Owned(joined))
+        let is_forged = self.has_forged && forged::is_name(self.trust(), name.as_bytes());
+        if is_forged { None } else { self.came(name) }
+    }
+
+    /// As [`Headers::value`], believed or not.
+    #[must_use]
+    pub fn came(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let glue: &[u8] = if name == "cookie" { b"; " } else { b"," };
+        joined(glue, self.values(name))
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.pairs.iter().filter(move |(n, _)| *n == name.as_bytes()).map(|(_, value)| *value)
     }
+}
+
+/// Values with something between them; the only one as it is.
+fn joined<'a>(glue: &[u8], mut values: impl Iterator<Item = &'a [u8]>) -> Option<Cow<'a, [u8]>> {
+    let first = values.next()?;
+    let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+    let mut joined = first.to_vec();
+    for value in std::iter::once(second).chain(values) {
+        joined.extend_from_slice(glue);
+        joined.extend_from_slice(value);
+    }
+    Some(Cow::Owned(joined))
 }
 
 /// Whether `text` is a token (RFC 9110, section 5.6.2), as names of headers and cookies are.

@@ -163,7 +163,7 @@ impl Asked {
         let Some(policy) = policy else {
             return self.failed(500, "PROVIDER_NOT_READY", "no policy is in force yet");
         };
-        let context = match (Context::read(body), request.trust) {
+        let context = match (Context::read(body), request.trust()) {
             (Ok(context), Trust::Edge) => context.without_known(&Values::new(policy, request)),
             (Ok(context), Trust::Mesh) => context,
             (Err(problem), _) => return self.failed(400, "INVALID_CONTEXT", &problem),

@@ -17,6 +17,14 @@ const MOST_TOKEN_BYTES: usize = 4_096;
 /// The fewest bytes of a key: as many as the hash has (RFC 7518, section 3.2).
 const FEWEST_KEY_BYTES: usize = 32;
 
+/// Whether a secret is long enough to sign with; `expected` says what it should be.
+pub(crate) fn check_secret(expected: &'static str, secret: &[u8]) -> Result<(), Problem> {
+    if secret.len() < FEWEST_KEY_BYTES {
+        return Err(Problem::expected(expected, secret.len()));
+    }
+    Ok(())
+}
+
 /// The secrets that passes may be signed with: several, so that one can replace another.
 #[derive(Clone, Default)]
 pub struct PassKeys(Vec<Box<[u8]>>);
@@ -27,9 +35,7 @@ impl PassKeys {
     /// # Errors
     /// `expected a pass key of at least 32 bytes, found 5`; the other secrets stay in use.
     pub fn add(&mut self, secret: &[u8]) -> Result<(), Problem> {
-        if secret.len() < FEWEST_KEY_BYTES {
-            return Err(Problem::expected("a pass key of at least 32 bytes", secret.len()));
-        }
+        check_secret("a pass key of at least 32 bytes", secret)?;
         self.0.push(secret.into());
         Ok(())
     }

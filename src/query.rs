@@ -48,7 +48,8 @@ fn decoded(text: &[u8], plus: u8) -> impl Iterator<Item = u8> {
     })
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
+/// The value of a hexadecimal digit.
+pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -73,8 +73,9 @@ pub struct Comparison {
     pub max_in_flight: usize,
     /// How long a copy may take, in milliseconds.
     pub timeout_ms: u64,
-    /// Whether cookies and `authorization` go along.
-    pub credentials: bool,
+    /// The headers (patterns of names, in lower case) that do not go along beside `cookie` and `authorization`; `None`: all
+    /// go along.
+    pub credentials: Option<Box<[Box<str>]>>,
     /// The headers that are compared, in lower case.
     pub headers: Box<[Box<str>]>,
     /// The parts of JSON that are not.
@@ -116,7 +117,7 @@ mod tests {
             mirrors_large: false,
             max_in_flight: 10,
             timeout_ms: 1_000,
-            credentials: false,
+            credentials: Some(Box::new(["x-api-*".into()])),
             headers: Box::new(["content-type".into(), "x-a".into(), "set-cookie".into()]),
             ignored: Ignored::new(&["/meta".to_owned()]),
             items: Items::Any,

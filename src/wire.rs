@@ -142,7 +142,7 @@ pub use document::{Document, Flags};
 pub use guard::{Errors, Guard, Latency, OnBreach, Statuses};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
 pub use plugin::{Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
-pub use shadow::{Arrays, Compare, LargeBodies, Secondary, Shadow, ShadowMode};
+pub use shadow::{Arrays, Compare, Credentials, LargeBodies, Secondary, Shadow, ShadowMode};
 pub use strategy::{Ab, BlueGreen, Canary, Dark, Rolling, Share, Step, Strategy};
 
 objects!(Key, Mint, Source, Layer, Holdout, Rollout, Variant, Force, Slice, Flag);

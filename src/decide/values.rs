@@ -10,6 +10,7 @@ use crate::flag::{Flag, FlagId, Resolution};
 use crate::json::Json;
 use crate::logic::{Data, Key as HashedKey, Steps, Value, Var, Way};
 use crate::matches::Target;
+use crate::mesh::Macs;
 use crate::ofrep::Context;
 use crate::pass::Passes;
 use crate::policy::{Key, KeyId, Policy, Source, TargetingKey};
@@ -98,6 +99,24 @@ impl<'a> Values<'a> {
         query::find(self.query, name)
     }
 
+    /// The value of a header, as [`Headers::value`](crate::headers::Headers::value) gives it.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.request.headers.value(name)
+    }
+
+    /// The names of headers that start with `prefix`.
+    pub fn headers_starting(&self, prefix: &str) -> impl Iterator<Item = &'a str> {
+        let names = self.request.headers.iter().filter(move |(name, _)| name.starts_with(prefix.as_bytes()));
+        names.filter_map(|(name, _)| str::from_utf8(name).ok())
+    }
+
+    /// What vouches for decisions, where keys for that are configured.
+    #[must_use]
+    pub fn macs(&self) -> Option<&'a Macs> {
+        self.request.macs
+    }
+
     /// The method.
     #[must_use]
     pub fn method(&self) -> &'a [u8] {
@@ -131,7 +150,7 @@ impl<'a> Values<'a> {
         let cell = self.key_cell(id)?;
         let minted = cell.minted.get_or_init(|| {
             let mint = self.policy.keys.get(id.0)?.mint.as_ref();
-            mint.filter(|_| self.request.trust == Trust::Edge).map(|_| self.request.proxy.draw_id().into())
+            mint.filter(|_| self.request.trust() == Trust::Edge).map(|_| self.request.proxy.draw_id().into())
         });
         minted.as_deref().map(str::as_bytes)
     }
@@ -328,7 +347,7 @@ impl<'a> Seen<'_, 'a> {
         said: impl FnOnce() -> Value<'s>,
         known: impl FnOnce() -> Option<&'s [u8]>,
     ) -> Value<'s> {
-        match self.values.request.trust {
+        match self.values.request.trust() {
             Trust::Edge => known().map_or_else(said, |bytes| text(Some(bytes))),
             Trust::Mesh => said().or_else(|| text(known())),
         }
@@ -347,7 +366,7 @@ impl Data for Seen<'_, '_> {
             }
             Var::TargetingKey => {
                 let said = self.said_key();
-                if values.request.trust == Trust::Mesh && !HashedKey::is_none(&said) {
+                if values.request.trust() == Trust::Mesh && !HashedKey::is_none(&said) {
                     return said;
                 }
                 match self.key {
@@ -391,7 +410,7 @@ impl Data for Seen<'_, '_> {
         let said = HashedKey::Value(self.said_key());
         let is_known = match self.key {
             TargetingKey::Key(id) => {
-                self.values.request.trust == Trust::Edge && self.values.key(id).is_some()
+                self.values.request.trust() == Trust::Edge && self.values.key(id).is_some()
             }
             TargetingKey::Node | TargetingKey::None => false,
         };

@@ -93,7 +93,7 @@ impl Ask<'_> {
         };
         let mut pairs = vec![(&b":method"[..], self.method.as_bytes()), (b":path", self.path.as_bytes())];
         pairs.extend(self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let headers = Headers::new(pairs);
+        let headers = Headers::of_request(pairs, self.trust);
         let bearer = self.bearer.map(|token| Bearer::new(token.as_bytes()));
         let asked = match ofrep.begin(bearer.as_ref(), self.trust, &headers)? {
             Begun::Answered(answer) => return Some(answer),
@@ -104,7 +104,7 @@ impl Ask<'_> {
         let request = Request {
             headers: &headers,
             passes: &passes,
-            trust: self.trust,
+            macs: None,
             node: &node,
             proxy: &Nothing,
             rolled_back: None,

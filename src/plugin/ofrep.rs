@@ -79,7 +79,8 @@ pub fn answer_late(shared: &Shared) {
 /// Answers the current stream, which waits for its body, by its headers.
 fn send(shared: &Shared, answer: impl FnOnce(&Asked, &Headers<'_>) -> Answer) {
     let pairs = host::headers(MapType::HttpRequestHeaders);
-    let headers = pairs.as_ref().map(|pairs| Headers::new(pairs.iter().collect()));
+    let trust = shared.configuration.trust;
+    let headers = pairs.as_ref().map(|pairs| Headers::of_request(pairs.iter().collect(), trust));
     let answer = match headers.as_ref().map(|headers| (headers, begin(shared, headers))) {
         Ok((headers, Some(Begun::Asked(asked)))) => answer(&asked, headers),
         Ok((_, Some(Begun::Answered(answer)))) => answer,
@@ -104,7 +105,7 @@ fn answer(
     let request = Request {
         headers,
         passes: &Passes::default(),
-        trust: shared.configuration.trust,
+        macs: None,
         node: &shared.node,
         proxy: &Host::default(),
         rolled_back: None,

@@ -12,6 +12,7 @@ use crate::configuration::{Configuration, Source};
 use crate::decide::Node;
 use crate::finding::Finding;
 use crate::guard::Author;
+use crate::mesh::MeshKeys;
 use crate::ofrep::Bearer;
 use crate::pass::PassKeys;
 use crate::plugin::fetching::Fetching;
@@ -380,14 +381,20 @@ impl Root {
     }
 }
 
-/// The secrets, from the environment. A pass key that is missing or too short is left out: better fewer passes than
-/// forged ones. A bearer token that is missing is one that nobody has: better no flags than everybody's.
+/// The secrets, from the environment. A pass key or mesh key that is missing or too short is left out: better fewer passes
+/// than forged ones, and nothing followed than anybody. A bearer token that is missing is one that nobody has: better no flags than everybody's.
 fn secrets(configuration: &Configuration) -> Secrets {
     let secret = |name: &str| std::env::var_os(name).unwrap_or_default().into_encoded_bytes();
     let mut pass_keys = PassKeys::default();
     for name in &configuration.pass_keys {
         if let Err(problem) = pass_keys.add(&secret(name)) {
             log::warn!("{}: pass key {name} left out: {problem}", configuration.name);
+        }
+    }
+    let mut mesh_keys = MeshKeys::default();
+    for name in configuration.mesh_keys.iter().flatten() {
+        if let Err(problem) = mesh_keys.add(&secret(name)) {
+            log::warn!("{}: mesh key {name} left out: {problem}", configuration.name);
         }
     }
     let bearer = configuration.ofrep.as_ref().and_then(|ofrep| ofrep.bearer.as_deref()).map(|name| {
@@ -397,7 +404,7 @@ fn secrets(configuration: &Configuration) -> Secrets {
         }
         bearer
     });
-    Secrets { pass_keys, bearer }
+    Secrets { pass_keys, mesh_keys: Rc::new(mesh_keys), bearer }
 }
 
 /// The proxy, as it calls itself.

@@ -11,6 +11,7 @@ use crate::configuration::Configuration;
 use crate::decide::{Decision, Decisions, Node, Reason};
 use crate::flag::{Error, FlagId, Resolution};
 use crate::guard::{self, Author, Change, Guards, RolledBack};
+use crate::mesh::{Macs, MeshKeys};
 use crate::ofrep::{Answer, BODY_TIMEOUT_MS, Bearer};
 use crate::pass::PassKeys;
 use crate::plugin::guarding::{Host, Watched};
@@ -65,6 +66,8 @@ const MOST_WAITING: usize = 10_000;
 pub struct Secrets {
     /// The keys of passes.
     pub pass_keys: PassKeys,
+    /// The keys by which proxies vouch for their decisions.
+    pub mesh_keys: Rc<MeshKeys>,
     /// The token without which OFREP answers nobody.
     pub bearer: Option<Bearer>,
 }
@@ -201,7 +204,8 @@ impl Shared {
         self.defined.set(0);
         self.generation.set(self.generation.get() + 1);
         self.shares.borrow_mut().renew();
-        self.policy.replace(Some(Rc::new(InForce { policy, counters: RefCell::default() })));
+        let macs = self.configuration.macs(&self.secrets.mesh_keys);
+        self.policy.replace(Some(Rc::new(InForce { policy, macs, counters: RefCell::default() })));
         self.with_guards(|guards, host| guards.find_verdicts(host));
     }
 
@@ -336,6 +340,8 @@ type Counters = HashMap<Counted, u32, BuildHasherDefault<FnvHasher>>;
 pub struct InForce {
     /// The policy.
     pub policy: Rc<Policy>,
+    /// What vouches for decisions under it, where that is asked for.
+    pub macs: Option<Macs>,
     counters: RefCell<Counters>,
 }
 

@@ -7,7 +7,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
 use crate::decide::{Decisions, Proxy, Request, decide};
-use crate::effects::{Edit, Effects, Response, effects, forged};
+use crate::effects::{Edit, Effects, Response, effects};
 use crate::guard::Nature;
 use crate::headers::Headers;
 use crate::pass::{self, Passes};
@@ -63,7 +63,7 @@ impl Stream {
         let pairs = host::headers(MapType::HttpRequestHeaders)?;
         let mut all = Vec::with_capacity(pairs.count());
         all.extend(pairs.iter());
-        let headers = Headers::new(all);
+        let headers = Headers::of_request(all, shared.configuration.trust);
         self.flags = match Waiting::take(&shared, self.id, &headers, is_whole) {
             Taken::No => Flags::Unasked,
             Taken::Answered => Flags::Answered,
@@ -72,7 +72,7 @@ impl Stream {
         if !matches!(self.flags, Flags::Unasked) {
             return Ok(());
         }
-        let pass = headers.value("x-mulkko-pass");
+        let pass = headers.came("x-mulkko-pass");
         let passes = match &pass {
             Some(header) => pass::read(header, &shared.secrets.pass_keys, now_ms()),
             None => Passes::default(),
@@ -85,15 +85,15 @@ impl Stream {
             return Ok(());
         }
         let (rolled_back, proxy) = (shared.rolled_back(), Host::default());
+        let in_force = shared.policy();
         let request = Request {
             headers: &headers,
             passes: &passes,
-            trust: shared.configuration.trust,
+            macs: in_force.as_ref().and_then(|it| it.macs.as_ref()),
             node: &shared.node,
             proxy: &proxy,
             rolled_back: rolled_back.as_deref(),
         };
-        let in_force = shared.policy();
         let policy = in_force.as_ref().map(|it| &*it.policy);
         let mut decisions = policy.map(|policy| decide(policy, request)).unwrap_or_default();
         let effects = effects(policy, &decisions, &request);
@@ -200,7 +200,8 @@ impl HttpContext for Stream {
             copying.complete(&self.shared);
         }
         if let Ok(pairs) = host::headers(MapType::HttpRequestTrailers) {
-            for name in forged(self.shared.configuration.trust, &Headers::new(pairs.iter().collect())) {
+            let trailers = Headers::of_request(pairs.iter().collect(), self.shared.configuration.trust);
+            for name in trailers.forged() {
                 let _ = host::remove_header(MapType::HttpRequestTrailers, name);
             }
         }

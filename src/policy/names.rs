@@ -3,19 +3,26 @@
 use crate::finding::{Findings, Path, Problem};
 use crate::headers::is_token;
 
-/// Rollout names whose headers (`x-mulkko-<name>`) mean something else.
-pub(crate) const RESERVED: [&str; 11] = [
+/// Rollout names whose headers (`x-mulkko-<name>`) or members (`mulkko.<name>`) mean something else.
+pub(crate) const RESERVED: [&str; 18] = [
+    "boot",
     "cluster",
     "explain",
     "flags",
     "guard",
     "mirror",
+    "mk",
     "node",
+    "outcomes",
     "pass",
+    "progress",
     "refused",
+    "refused-why",
     "revision",
     "rolled-back",
+    "server",
     "shadow",
+    "version",
 ];
 
 /// Headers that a variant must not set: they frame the message, name its host, or belong to others.

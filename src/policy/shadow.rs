@@ -15,6 +15,8 @@ use crate::wire;
 
 /// The most methods that a shadow may list: there are not many more.
 const MAX_METHODS: usize = 16;
+/// Headers that are credentials where nothing else is said: API keys, and what gateways and meshes say of a user.
+const CREDENTIALS: [&str; 4] = ["x-api-key", "x-forwarded-client-cert", "x-amzn-oidc-*", "cf-access-*"];
 /// The most headers that are compared.
 const MAX_HEADERS: usize = 32;
 /// The most paths that are not.
@@ -50,9 +52,10 @@ pub fn compile(
     };
     let methods = methods(shadow.methods.as_deref(), &place.field("methods"), findings);
     let comparison = comparison(shadow, &rollout.name, seed, around, place, findings);
-    if shadow.mode == wire::ShadowMode::Mirror && shadow.credentials {
+    if shadow.mode == wire::ShadowMode::Mirror && shadow.credentials != wire::Credentials::default() {
         let expected = "no `credentials`: what a mirrored request loses stands in Envoy's route";
-        findings.report(&place.field("credentials"), Problem::expected(expected, "true"));
+        let found = if shadow.credentials == wire::Credentials::GoAlong(true) { "true" } else { "names" };
+        findings.report(&place.field("credentials"), Problem::expected(expected, found));
     }
     let comparison = comparison.map(Arc::new).filter(|_| shadow.mode == wire::ShadowMode::Compare);
     Some(Shadow {
@@ -109,6 +112,7 @@ fn comparison(
     );
     let timeout_ms =
         duration(&shadow.timeout, TIMEOUT_MS, 1..=60_000, "1ms to 1m", &place.field("timeout"), findings);
+    let credentials = credentials(&shadow.credentials, &place.field("credentials"), findings);
     let place = &place.field("compare");
     let absent = wire::Compare::default();
     let compare = shadow.compare.as_ref().unwrap_or(&absent);
@@ -132,7 +136,7 @@ fn comparison(
         mirrors_large: shadow.large_bodies == wire::LargeBodies::Mirror,
         max_in_flight,
         timeout_ms: timeout_ms.unsigned_abs(),
-        credentials: shadow.credentials,
+        credentials,
         headers,
         ignored,
         items: match compare.arrays {
@@ -145,6 +149,29 @@ fn comparison(
     };
     comparison.identity = hashed(&format!("{name} {seed} {} {comparison:?}", shadow.cluster));
     Some(comparison)
+}
+
+/// The headers that are credentials beside those that always are; `None` where all go along.
+fn credentials(
+    written: &wire::Credentials,
+    place: &Path<'_>,
+    findings: &mut Findings,
+) -> Option<Box<[Box<str>]>> {
+    let names = match written {
+        wire::Credentials::GoAlong(true) => return None,
+        wire::Credentials::GoAlong(false) => return Some(CREDENTIALS.map(Box::from).into()),
+        wire::Credentials::Are(names) => names,
+    };
+    check_length(names, MAX_HEADERS, "names", place, findings);
+    for (i, name) in names.iter().enumerate() {
+        let start = name.strip_suffix('*').unwrap_or(name);
+        if !is_token(start) || start.contains('*') {
+            let expected = "the name of a header, which may end with `*`";
+            findings.report(&place.item(i), Problem::expected(expected, format_args!("\"{name}\"")));
+        }
+        check_twice(names, i, place, findings);
+    }
+    Some(names.iter().map(|name| name.to_ascii_lowercase().into()).collect())
 }
 
 fn headers(headers: Option<&[String]>, place: &Path<'_>, findings: &mut Findings) -> Box<[Box<str>]> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::effects::Edit;
 use crate::headers::Headers;
+use crate::policy::matches_glob;
 use crate::shadow::{Comparison, MARK, Whose};
 
 /// Why a request has no copy, or its copy was not compared.
@@ -116,7 +117,9 @@ impl Copy {
             Edit::Remove(_) => None,
         });
         let mut all: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(headers.iter().count() + 2);
-        for (name, value) in kept.chain(set).filter(|(name, _)| goes_along(name, comparison.credentials)) {
+        for (name, value) in
+            kept.chain(set).filter(|(name, _)| goes_along(name, comparison.credentials.as_deref()))
+        {
             let text = |bytes| str::from_utf8(bytes).map(Box::from).map_err(|_| Cause::Headers);
             all.push((text(name)?, text(value)?));
         }
@@ -135,14 +138,20 @@ impl Copy {
 
 /// Whether a header is for the copy, too: not what is between two hops, what Envoy takes as orders, or what counts for
 /// this hop; and not the user's credentials, unless the policy says so.
-fn goes_along(name: &[u8], credentials: bool) -> bool {
+fn goes_along(name: &[u8], credentials: Option<&[Box<str>]>) -> bool {
     match name {
         b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade"
         | b"expect" | b"content-length" | b"accept-encoding" | b"x-mulkko-cluster" | b"x-mulkko-mirror" => {
             false
         }
-        b"cookie" | b"authorization" | b"proxy-authorization" | b"x-mulkko-pass" => credentials,
-        name => !name.starts_with(b"x-envoy-") && name != MARK.as_bytes(),
+        b"cookie" | b"authorization" | b"proxy-authorization" | b"x-mulkko-pass" => credentials.is_none(),
+        name => {
+            let is_credential =
+                |name: &str| credentials.into_iter().flatten().any(|it| matches_glob(it, name));
+            !name.starts_with(b"x-envoy-")
+                && name != MARK.as_bytes()
+                && !str::from_utf8(name).is_ok_and(is_credential)
+        }
     }
 }
 
@@ -176,6 +185,8 @@ mod tests {
             (":method", "GET"),
             ("cookie", "a=1"),
             ("authorization", "Bearer"),
+            ("x-api-key", "secret"),
+            ("x-mulkko-pass", "a.b.c"),
             ("x-a", "1"),
             ("x-a", "2"),
             ("x-mulkko-b", "forged"),
@@ -205,9 +216,12 @@ mod tests {
             "x-mulkko-shadow: compare",
         ];
         assert_eq!(copied(&comparison), always);
-        comparison.credentials = true;
+        comparison.credentials = None;
         let more = copied(&comparison).into_iter().filter(|it| !always.contains(&&**it)).collect::<Vec<_>>();
-        assert_eq!(more, ["authorization: Bearer", "cookie: a=2"]);
+        assert_eq!(
+            more,
+            ["authorization: Bearer", "x-api-key: secret", "x-mulkko-pass: a.b.c", "cookie: a=2"]
+        );
         let bytes = Headers::new(vec![(b"x-a", b"\xff")]);
         assert_eq!(Copy::of(&comparison, &bytes, &[], 0).err(), Some(Cause::Headers));
     }

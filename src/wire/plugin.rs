@@ -32,6 +32,9 @@ pub struct Plugin {
     pub verify: Option<Vec<Verify>>,
     /// Who signs passes.
     pub pass_keys: Vec<Secret>,
+    /// By which keys proxies vouch for their decisions, if they do.
+    #[serde(deserialize_with = "some")]
+    pub mesh_keys: Option<Vec<Secret>>,
     /// How OFREP is answered, if it is.
     #[serde(deserialize_with = "some")]
     pub ofrep: Option<Ofrep>,

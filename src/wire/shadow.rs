@@ -1,7 +1,10 @@
 //! The shape of shadows.
 
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::Deserializer;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::{Number, ObjectOnly, some};
 use crate::json::Json;
@@ -41,12 +44,47 @@ pub struct Shadow {
     /// How long a copy may take.
     #[serde(default, deserialize_with = "some")]
     pub timeout: Option<String>,
-    /// Whether cookies and `authorization` go along.
+    /// Whether the user's credentials go along, or which headers beside `cookie` and `authorization` they are.
     #[serde(default)]
-    pub credentials: bool,
+    pub credentials: Credentials,
     /// What of the responses is compared.
     #[serde(default, deserialize_with = "some")]
     pub compare: Option<Compare>,
+}
+
+/// What becomes of the user's credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(untagged))]
+pub enum Credentials {
+    /// Whether they go along.
+    GoAlong(bool),
+    /// They do not, and these are some as well: names of headers, `*` at the end of one stands for any text.
+    Are(Vec<String>),
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Credentials::GoAlong(false)
+    }
+}
+
+impl<'de> Deserialize<'de> for Credentials {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CredentialsVisitor;
+        impl<'de> Visitor<'de> for CredentialsVisitor {
+            type Value = Credentials;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a boolean or an array of names")
+            }
+            fn visit_bool<E: Error>(self, goes_along: bool) -> Result<Credentials, E> {
+                Ok(Credentials::GoAlong(goes_along))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Credentials, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(names)).map(Credentials::Are)
+            }
+        }
+        deserializer.deserialize_any(CredentialsVisitor)
+    }
 }
 
 /// Who copies requests.

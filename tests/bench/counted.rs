@@ -9,7 +9,7 @@ mod scenario;
 use std::cell::Cell;
 use std::hint::black_box;
 
-use mulkko::decide::{Node, Request, Trust, decide};
+use mulkko::decide::{Node, Request, decide};
 use mulkko::effects::effects;
 use mulkko::pass::Passes;
 use mulkko::policy::{Clusters, Policy};
@@ -35,7 +35,7 @@ pub extern "C" fn run() {
     let request = Request {
         headers: &headers,
         passes: &passes,
-        trust: Trust::Edge,
+        macs: None,
         node: &node,
         proxy: &scenario::Still,
         rolled_back: None,

@@ -11,7 +11,7 @@ mod scenario;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use mulkko::decide::{Node, Request, Trust, decide};
+use mulkko::decide::{Node, Request, decide};
 use mulkko::effects::effects;
 use mulkko::pass::Passes;
 use mulkko::policy::{Clusters, Loading, Policy};
@@ -44,7 +44,7 @@ fn bench_decide(documents: &[(&str, Vec<u8>)]) {
     let request = Request {
         headers: &headers,
         passes: &passes,
-        trust: Trust::Edge,
+        macs: None,
         node: &node,
         proxy: &Still,
         rolled_back: None,

@@ -1,6 +1,6 @@
 //! What is decided in benchmarks: policies, and the request that they are about.
 
-use mulkko::decide::Proxy;
+use mulkko::decide::{Proxy, Trust};
 use mulkko::headers::Headers;
 
 /// A proxy of which nothing is asked but the time.
@@ -63,7 +63,7 @@ pub fn with_flags(flags: usize, exported: usize) -> Vec<u8> {
 
 /// The headers of a request for the first rollout's path and host.
 pub fn headers() -> Headers<'static> {
-    Headers::new(vec![
+    let pairs: Vec<(&[u8], &[u8])> = vec![
         (b":authority", b"host-0.example.com"),
         (b":path", b"/service-0/cart?item=7"),
         (b":method", b"GET"),
@@ -73,5 +73,6 @@ pub fn headers() -> Headers<'static> {
         (b"x-forwarded-proto", b"https"),
         (b"x-request-id", b"7f3c1b9e-8d1e-4c6b-9a55-0c2f6f1f7a10"),
         (b"x-user-id", b"user-1"),
-    ])
+    ];
+    Headers::of_request(pairs, Trust::Edge)
 }

@@ -37,11 +37,12 @@ fn resolved(policy: &Policy, case: &Value) -> Value {
     let member = |name: &str| case.get(name).unwrap();
     let body = json!({ "context": member("context") }).to_string();
     let context = Context::read(body.as_bytes()).unwrap();
-    let (headers, passes, node) = (Headers::default(), Passes::default(), Node::default());
+    let (headers, passes, node) =
+        (Headers::of_request(Vec::new(), Trust::Mesh), Passes::default(), Node::default());
     let request = Request {
         headers: &headers,
         passes: &passes,
-        trust: Trust::Mesh,
+        macs: None,
         node: &node,
         proxy: &Clock,
         rolled_back: None,

@@ -116,10 +116,10 @@ fn a_baggage_member_that_would_pass_8192_bytes_is_left_out_and_counted() {
         "rollouts": [canary("checkout-v2", 100, "/")],
     });
     let stage = stage(&policy, json!({}));
-    let member = ",mulkko.checkout-v2=canary";
-    for (room, dropped) in [(member.len(), 0), (member.len() - 1, 1)] {
+    let member = "mulkko.checkout-v2=canary";
+    for (room, dropped) in [(member.len() + 1, 0), (member.len(), 1)] {
         let inbound = format!("a={}", "x".repeat(8_192 - room - 2));
-        let expected = if dropped == 0 { format!("{inbound}{member}") } else { inbound.clone() };
+        let expected = if dropped == 0 { format!("{member},{inbound}") } else { member.to_owned() };
         let sent = get("/", &[("baggage", &inbound)]).pairs(&[]);
         stage.run.decided(&sent, |_, effects| assert_eq!(effects.baggage_members_dropped, dropped));
         let found = stage.send(&get("/", &[("baggage", &inbound)]), &[]);
@@ -160,12 +160,12 @@ fn without_a_policy_the_edge_removes_what_is_ours_all_the_same() {
     let sent = asked.pairs(&[]);
     for (trust, own, baggage) in [(Trust::Edge, None, "a=1"), (Trust::Mesh, Some("1"), "a=1,mulkko.a=b")] {
         let pairs = sent.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-        let (headers, passes, node) = (Headers::new(pairs), Passes::default(), Node::default());
+        let (headers, passes, node) = (Headers::of_request(pairs, trust), Passes::default(), Node::default());
         let host = Host::default();
         let request = Request {
             headers: &headers,
             passes: &passes,
-            trust,
+            macs: None,
             node: &node,
             proxy: &host,
             rolled_back: None,
@@ -184,7 +184,7 @@ fn without_a_policy_the_edge_removes_what_is_ours_all_the_same() {
 fn a_decision_that_is_handed_on_has_its_filter_state() {
     let policy = json!({
         "keys": { "user": { "from": [{ "header": "x-user-id" }] } },
-        "rollouts": [canary("checkout-v2", 0, "/checkout")],
+        "rollouts": [canary("checkout-v2", 50, "/checkout")],
     });
     let stage = stage(&policy, json!({ "trust": "mesh" }));
     let sent = get("/elsewhere", &[("baggage", "mulkko.checkout-v2=canary")]).pairs(&[]);

@@ -252,8 +252,9 @@ impl Stage {
 
     fn ask(&self, flag: &str, body: &str) -> Answer {
         let path = format!("/ofrep/v1/evaluate/flags/{flag}");
-        let headers =
-            Headers::new(vec![(b":method", b"POST"), (b":path", path.as_bytes()), (b":authority", b"a")]);
+        let pairs: Vec<(&[u8], &[u8])> =
+            vec![(b":method", b"POST"), (b":path", path.as_bytes()), (b":authority", b"a")];
+        let headers = Headers::of_request(pairs, Trust::Mesh);
         let Some(Begun::Asked(asked)) = self.ofrep.begin(None, Trust::Mesh, &headers) else {
             panic!("{flag} is not asked for")
         };
@@ -261,7 +262,7 @@ impl Stage {
         let request = Request {
             headers: &headers,
             passes: &passes,
-            trust: Trust::Mesh,
+            macs: None,
             node: &node,
             proxy: &Clock,
             rolled_back: None,

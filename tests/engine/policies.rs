@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use mulkko::decide::{Decision, Node, Proxy, Reason, Request, Trust, decide};
 use mulkko::effects::effects;
 use mulkko::headers::Headers;
+use mulkko::mesh::{Macs, MeshKeys};
 use mulkko::pass::{self, PassKeys};
 use mulkko::policy::{Clusters, Policy};
 use proptest::prelude::*;
@@ -60,18 +62,19 @@ fn examples() -> Vec<(PathBuf, Vec<u8>)> {
 
 /// The decisions for a user's `GET /checkout` at an instant.
 fn decisions(policy: &Policy, user: &str, now_ms: i64) -> Vec<Decision> {
-    let headers = Headers::new(vec![
+    let pairs: Vec<(&[u8], &[u8])> = vec![
         (b":authority", b"shop.example.com"),
         (b":path", b"/checkout"),
         (b":method", b"GET"),
         (b"x-user-id", user.as_bytes()),
-    ]);
+    ];
+    let headers = Headers::of_request(pairs, Trust::Edge);
     let (passes, node) = (pass::Passes::default(), Node::default());
     let proxy = At(now_ms);
     let request = Request {
         headers: &headers,
         passes: &passes,
-        trust: Trust::Edge,
+        macs: None,
         node: &node,
         proxy: &proxy,
         rolled_back: None,
@@ -447,18 +450,21 @@ proptest! {
         document in prop::sample::select(examples()),
         headers in headers(),
         mesh: bool,
+        vouches: bool,
         now_ms: i64,
     ) {
         let policy = parse(&document.1).unwrap();
         let pairs = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let headers = Headers::new(pairs);
-        let pass = headers.value("x-mulkko-pass").unwrap_or_default();
+        let headers = Headers::of_request(pairs, if mesh { Trust::Mesh } else { Trust::Edge });
+        let pass = headers.came("x-mulkko-pass").unwrap_or_default();
         let mut keys = PassKeys::default();
         keys.add(&[7; 32]).unwrap();
         let passes = pass::read(&pass, &keys, now_ms);
-        let trust = if mesh { Trust::Mesh } else { Trust::Edge };
+        let mut mesh_keys = MeshKeys::default();
+        mesh_keys.add(&[7; 32]).unwrap();
+        let macs = vouches.then(|| Macs::new("shop", Rc::new(mesh_keys)));
         let (node, proxy) = (Node::default(), At(now_ms));
-        let request = Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &proxy, rolled_back: None };
+        let request = Request { headers: &headers, passes: &passes, macs: macs.as_ref(), node: &node, proxy: &proxy, rolled_back: None };
         let decisions = decide(&policy, request);
         let _ = effects(Some(&policy), &decisions, &request);
     }

@@ -160,6 +160,12 @@ class Mesh:
                 bootstrap.document["static_resources"]["clusters"].append(value)
             case ("ROUTE_CONFIGURATION", "MERGE"):
                 routes.update(value)
+            case ("NETWORK_FILTER", "MERGE"):
+                assert match["listener"]["filterChain"]["filter"]["name"] == value["name"]
+                merged = dict(value["typed_config"])
+                assert merged.pop("@type") == bootstrap.connection_manager["@type"]
+                # Nothing of it stands there already: the stage's own is taken away, so that the manifest's is tried.
+                bootstrap.connection_manager.update(merged)
             case ("VIRTUAL_HOST", "MERGE"):
                 for host in matching(match, routes):
                     for name, items in value.items():

@@ -6,9 +6,10 @@ import json
 import pytest
 from arithmetic import in_first
 from documents import user
+from passes import make_pass
 from services import Noting, serving
 from shadows import shadowed
-from stage import in_force, wait_until
+from stage import PASS_KEY, in_force, wait_until
 
 
 @pytest.fixture
@@ -28,7 +29,10 @@ def noting(set_stage):
 
 def test_envoy_mirrors_what_the_policy_picks(noting):
     stage, arrived = noting(shadowed(key="user", percent=30, methods=["GET", "POST"]))
-    secrets = [("cookie", "session=1"), ("authorization", "Bearer 1"), ("x-mulkko-mirror", "checkout-v1")]
+    secrets = [
+        ("cookie", "session=1"), ("authorization", "Bearer 1"), ("proxy-authorization", "Basic 1"), ("x-api-key", "1"),
+        ("x-mulkko-pass", make_pass(PASS_KEY, explain=True)), ("x-mulkko-mirror", "checkout-v1"),
+    ]  # fmt: skip
     picked = {i for i in range(60) if in_first(30, "checkout-v2/shadow", f"user-{i}")}
     with stage.connect() as connection:
         for i in range(60):
@@ -39,11 +43,11 @@ def test_envoy_mirrors_what_the_policy_picks(noting):
     for copy in arrived["checkout-v2"]:
         assert (copy.method, copy.body.decode()) == ("POST", f"body of {copy.path.partition('?')[2]}")
         assert (copy.header("x-mulkko-shadow"), copy.header("x-mulkko-checkout-v2")) == ("mirror", "stable")
-        assert not {"x-mulkko-mirror", "cookie", "authorization"} & dict(copy.headers).keys()
+        assert not {name for name, _ in secrets} & dict(copy.headers).keys()
     assert len(arrived["checkout-v1"]) == 60
     for request in arrived["checkout-v1"]:
         assert request.header("x-mulkko-shadow") is None
-        assert request.header("cookie") == "session=1"
+        assert request.header("cookie") == "session=1" and request.header("x-mulkko-pass")
         is_picked = int(request.path.partition("?")[2]) in picked
         assert request.header("x-mulkko-mirror") == ("checkout-v2" if is_picked else None)
     stage.wait_for_metric("shadow_requests", len(picked), rollout="checkout-v2", outcome="mirrored")

@@ -278,7 +278,7 @@ def test_long_bodies_are_mirrored_where_the_policy_says_so(set_stage):
         stage.wait_for_metric("shadow_requests", 1, outcome="mirrored")
 
 
-@pytest.mark.parametrize("credentials", [False, True])
+@pytest.mark.parametrize("credentials", [False, True, ["X-Session*"]])
 def test_a_copy_is_the_request_but_for_credentials(set_stage, credentials):
     with serving(Noting, "checkout-v1") as v1, serving(Noting, "checkout-v2") as v2:
         stage = set_stage(
@@ -286,7 +286,10 @@ def test_a_copy_is_the_request_but_for_credentials(set_stage, credentials):
         )
         stage.wait_for_all_workers(in_force(1))
         Noting.arrived.clear()
-        own = [("cookie", "a=1"), ("authorization", "Bearer 1"), ("x-custom", "1"), ("accept-encoding", "gzip")]
+        usual = ["cookie", "authorization", "proxy-authorization"]
+        named = ["x-api-key", "x-amzn-oidc-data", "cf-access-jwt-assertion"]
+        secret = [(name, "secret") for name in (*usual, *named, "x-session-id")]
+        own = [*secret, ("x-custom", "1"), ("accept-encoding", "gzip")]
         with stage.connect() as connection:
             connection.get("/checkout?1", *own)
         wait_until(lambda: Noting.arrived["checkout-v2"], "the copy")
@@ -294,8 +297,13 @@ def test_a_copy_is_the_request_but_for_credentials(set_stage, credentials):
         for name in ("host", "x-custom", "x-request-id", "x-mulkko-checkout-v2", "baggage"):
             assert copy.header(name) == real.header(name), name
         assert (copy.header("accept-encoding"), copy.header("x-mulkko-shadow")) == ("identity", "compare")
-        for name in ("cookie", "authorization"):
-            assert copy.header(name) == (real.header(name) if credentials else None), name
+        if isinstance(credentials, bool):
+            kept = [*usual, *named, "x-session-id"] if credentials else ["x-session-id"]
+        else:
+            kept = named
+        for name, value in secret:
+            assert real.header(name) == value, name
+            assert copy.header(name) == (value if name in kept else None), name
 
 
 def test_a_header_that_is_no_text_is_not_copied(failing):

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use mulkko::configuration::Configuration;
 use mulkko::finding::Finding;
+use mulkko::mesh::MeshKeys;
 use mulkko::pass::PassKeys;
 use mulkko::policy::Policy;
 
@@ -65,14 +67,18 @@ impl Plugin {
             .map_err(|found| anyhow::anyhow!("{}: {}", document.name, first(found)))
     }
 
-    /// The keys of passes, out of the environment variables that the configuration names.
-    pub fn pass_keys(configuration: &Configuration) -> PassKeys {
-        let mut keys = PassKeys::default();
-        for secret in configuration.pass_keys.iter().filter_map(|name| std::env::var(&**name).ok()) {
-            // One that is too short is left out, as the plugin does.
-            let _ = keys.add(secret.as_bytes());
+    /// The keys of passes and of the mesh, out of the environment variables that the configuration names. One that is too
+    /// short is left out, as the plugin does.
+    pub fn secrets(configuration: &Configuration) -> (PassKeys, Rc<MeshKeys>) {
+        let secret = |name: &Box<str>| std::env::var(&**name).ok();
+        let (mut pass_keys, mut mesh_keys) = (PassKeys::default(), MeshKeys::default());
+        for secret in configuration.pass_keys.iter().filter_map(secret) {
+            let _ = pass_keys.add(secret.as_bytes());
         }
-        keys
+        for secret in configuration.mesh_keys.iter().flatten().filter_map(secret) {
+            let _ = mesh_keys.add(secret.as_bytes());
+        }
+        (pass_keys, Rc::new(mesh_keys))
     }
 }
 

@@ -193,7 +193,7 @@ impl Explain {
                 at: moments::told(run.host.now_ms),
                 at_ms: run.host.now_ms,
                 decisions: told.collect(),
-                unmatched: self.unmatched(document, policy, &decisions, &asked)?,
+                unmatched: self.unmatched(document, run, &decisions, &asked)?,
                 flags: flags
                     .iter()
                     .filter_map(|id| self.of_flag(*id, request, policy, &conditions))
@@ -275,7 +275,7 @@ impl Explain {
     fn unmatched(
         &self,
         document: &Document,
-        policy: &Policy,
+        run: &DryRun,
         decisions: &Decisions,
         asked: &Asked,
     ) -> Result<Vec<Unmatched>> {
@@ -283,11 +283,12 @@ impl Explain {
         let rollouts = document.get("rollouts").and_then(serde_json::Value::as_array).into_iter().flatten();
         let unmatched = rollouts.filter(|rollout| {
             let name = rollout["name"].as_str().unwrap_or_default();
-            let applies =
-                |it: &Decision| it.applies && policy.rollout(it.rollout).is_some_and(|it| *it.name == *name);
+            let applies = |it: &Decision| {
+                it.applies && run.policy.rollout(it.rollout).is_some_and(|it| *it.name == *name)
+            };
             self.is_told(name) && !decisions.list.iter().any(applies)
         });
-        Ok(unmatched.map(|rollout| unmatched::why(rollout, asked)).collect())
+        Ok(unmatched.map(|rollout| unmatched::why(rollout, asked, run.trust)).collect())
     }
 }
 

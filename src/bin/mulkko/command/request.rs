@@ -94,7 +94,9 @@ impl Proxy {
         let mut run = DryRun::new(policy, &configuration, at_ms.unwrap_or_else(now_ms));
         let text = |option: &Option<String>| option.as_deref().map(Box::from);
         run.node = Node { id: text(&self.node), region: text(&self.region), zone: text(&self.zone) };
-        run.pass_keys = Plugin::pass_keys(&configuration);
+        let (pass_keys, mesh_keys) = Plugin::secrets(&configuration);
+        run.pass_keys = pass_keys;
+        run.macs = configuration.macs(&mesh_keys);
         run.host.client = self.client_ip.clone().unwrap_or_default();
         run.host.drawn = "drawn-id".to_owned();
         let metadata = ["metadata".to_owned(), "filter_metadata".to_owned()];

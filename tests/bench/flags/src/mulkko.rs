@@ -30,9 +30,9 @@ pub fn context(user: &User) -> Evaluating<'static> {
         (b"content-type", b"application/json"),
     ];
     let request = Request {
-        headers: Box::leak(Box::new(Headers::new(headers))),
+        headers: Box::leak(Box::new(Headers::of_request(headers, Trust::Mesh))),
         passes: Box::leak(Box::default()),
-        trust: Trust::Mesh,
+        macs: None,
         node: Box::leak(Box::default()),
         proxy: &Host,
         rolled_back: None,

@@ -39,7 +39,7 @@ fn decision_and_effects(policy: &'static Policy) {
     let request = Request {
         headers: &headers,
         passes: &passes,
-        trust: Trust::Edge,
+        macs: None,
         node: &node,
         proxy: &Still,
         rolled_back: None,
@@ -61,9 +61,9 @@ fn asked() -> (&'static Policy, &'static Evaluating<'static>) {
     let body = br#"{"context": {"targetingKey": "user-17", "country": "kr", "version": "2.1.0"}}"#;
     let context = Box::leak(Box::new(Context::read(body).expect("a context")));
     let request = Request {
-        headers: Box::leak(Box::new(Headers::new(vec![(&b":method"[..], &b"POST"[..])]))),
+        headers: Box::leak(Box::new(Headers::of_request(vec![(&b":method"[..], &b"POST"[..])], Trust::Mesh))),
         passes: Box::leak(Box::default()),
-        trust: Trust::Mesh,
+        macs: None,
         node: Box::leak(Box::default()),
         proxy: &Still,
         rolled_back: None,

@@ -21,16 +21,18 @@ pub struct Unmatched {
 }
 
 /// Why a rollout (as the document writes it) does not match.
-pub fn why(rollout: &Value, asked: &Asked) -> Unmatched {
+pub fn why(rollout: &Value, asked: &Asked, trust: Trust) -> Unmatched {
     let name = rollout["name"].as_str().unwrap_or_default().to_owned();
     let mut because = Vec::new();
-    if let Some(hosts) = rollout.get("hostnames").filter(|hosts| !fits(&json!({ "hostnames": hosts }), asked))
+    if let Some(hosts) =
+        rollout.get("hostnames").filter(|hosts| !fits(&json!({ "hostnames": hosts }), asked, trust))
     {
         let hosts = hosts.as_array().into_iter().flatten().filter_map(Value::as_str);
         because.push(format!("host {}", hosts.collect::<Vec<_>>().join(" or ")));
     } else {
         for one in rollout["matches"].as_array().into_iter().flatten() {
-            let misfit = parts(one).into_iter().find(|(_, part)| !fits(&json!({ "matches": [part] }), asked));
+            let misfit =
+                parts(one).into_iter().find(|(_, part)| !fits(&json!({ "matches": [part] }), asked, trust));
             because.extend(misfit.map(|(told, _)| told));
         }
     }
@@ -59,7 +61,7 @@ fn parts(one: &Value) -> Vec<(String, Value)> {
 }
 
 /// Whether a rollout with nothing but these members would match.
-fn fits(members: &Value, asked: &Asked) -> bool {
+fn fits(members: &Value, asked: &Asked, trust: Trust) -> bool {
     let mut rollout = json!({
         "name": "part", "variants": { "a": {}, "b": {} }, "default": "a", "strategy": { "dark": { "variant": "b" } },
     });
@@ -69,10 +71,16 @@ fn fits(members: &Value, asked: &Asked) -> bool {
     let policy = json!({ "rollouts": [rollout] }).to_string();
     let Ok(policy) = Policy::parse(policy.as_bytes(), &Clusters::default()) else { return false };
     let pairs = asked.pairs(&[]);
-    let headers = Headers::new(pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect());
+    let pairs = pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    let headers = Headers::of_request(pairs, trust);
     let (passes, node, proxy) = (Passes::default(), Node::default(), Host::default());
-    let trust = Trust::Edge;
-    let request =
-        Request { headers: &headers, passes: &passes, trust, node: &node, proxy: &proxy, rolled_back: None };
+    let request = Request {
+        headers: &headers,
+        passes: &passes,
+        macs: None,
+        node: &node,
+        proxy: &proxy,
+        rolled_back: None,
+    };
     !decide(&policy, request).list.is_empty()
 }
