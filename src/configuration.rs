@@ -1,6 +1,7 @@
 //! The plugin configuration, compiled.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::decide::Trust;
 use crate::finding::{Finding, Findings, Path, Problem};
@@ -89,8 +90,8 @@ impl Configuration {
 
     /// What vouches for the decisions under one policy, by these keys, where that is asked for.
     #[must_use]
-    pub fn macs(&self, keys: &Rc<MeshKeys>) -> Option<Macs> {
-        self.mesh_keys.as_ref().map(|_| Macs::new(&self.name, Rc::clone(keys)))
+    pub fn macs(&self, keys: &Arc<MeshKeys>) -> Option<Macs> {
+        self.mesh_keys.as_ref().map(|_| Macs::new(&self.name, Arc::clone(keys)))
     }
 
     /// Reads a plugin configuration; nothing at all reads as `{}`.

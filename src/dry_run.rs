@@ -2,7 +2,7 @@
 //!
 //! What answers is the engine itself, with the same edits of headers that a plugin would carry out.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::configuration::Configuration;
 use crate::decide::{Decisions, Node, Proxy, Request, Trust, decide};
@@ -44,7 +44,7 @@ impl DryRun {
             trust: configuration.trust,
             node: Node::default(),
             pass_keys: PassKeys::default(),
-            macs: configuration.macs(&Rc::default()),
+            macs: configuration.macs(&Arc::default()),
             host: Host { now_ms, ..Host::default() },
             rolled_back: RolledBack::default(),
         }

@@ -4,10 +4,9 @@
 //! decision, `<rollout>.<hour>.<mac>`: the first 16 bytes of HMAC-SHA256 over
 //! `mulkko/1\n<plugin name>\n<rollout>\n<variant>\n<hour>` in base64url, by a key that all proxies of the mesh share.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac_sha256::HMAC;
@@ -61,8 +60,8 @@ pub fn hour(now_ms: i64) -> i64 {
 pub struct Macs {
     /// The plugin's name.
     name: Box<str>,
-    keys: Rc<MeshKeys>,
-    made: RefCell<HashMap<(RolloutId, VariantId), (i64, Mac), foldhash::fast::RandomState>>,
+    keys: Arc<MeshKeys>,
+    made: Mutex<HashMap<(RolloutId, VariantId), (i64, Mac), foldhash::fast::RandomState>>,
 }
 
 impl fmt::Debug for Macs {
@@ -74,8 +73,8 @@ impl fmt::Debug for Macs {
 impl Macs {
     /// Macs for the decisions of the plugin `name`. They belong to one policy, which numbers its rollouts.
     #[must_use]
-    pub fn new(name: &str, keys: Rc<MeshKeys>) -> Macs {
-        Macs { name: name.into(), keys, made: RefCell::default() }
+    pub fn new(name: &str, keys: Arc<MeshKeys>) -> Macs {
+        Macs { name: name.into(), keys, made: Mutex::default() }
     }
 
     /// Whether there is a key: without one nothing is followed, and nothing written.
@@ -119,10 +118,11 @@ impl Macs {
 
     /// The mac by the key that signs.
     fn signed(&self, policy: &Policy, id: RolloutId, variant: VariantId, hour: i64) -> Option<Mac> {
-        let known = self.made.borrow().get(&(id, variant)).filter(|(of, _)| *of == hour).map(|(_, mac)| *mac);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = made.get(&(id, variant)).filter(|(of, _)| *of == hour).map(|(_, mac)| *mac);
         known.or_else(|| {
             let mac = self.mac(self.keys.0.first()?, policy, id, variant, hour)?;
-            self.made.borrow_mut().insert((id, variant), (hour, mac));
+            made.insert((id, variant), (hour, mac));
             Some(mac)
         })
     }
@@ -188,12 +188,12 @@ mod tests {
     const NOW_MS: i64 = 1_800_000_000_000;
     const KEY: &[u8] = b"a mesh key of the tests, 32 bytes and more";
 
-    fn keys(secrets: &[&[u8]]) -> Rc<MeshKeys> {
+    fn keys(secrets: &[&[u8]]) -> Arc<MeshKeys> {
         let mut keys = MeshKeys::default();
         for secret in secrets {
             let _ = keys.add(secret);
         }
-        Rc::new(keys)
+        Arc::new(keys)
     }
 
     fn policy() -> Policy {

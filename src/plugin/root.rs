@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -404,7 +405,7 @@ fn secrets(configuration: &Configuration) -> Secrets {
         }
         bearer
     });
-    Secrets { pass_keys, mesh_keys: Rc::new(mesh_keys), bearer }
+    Secrets { pass_keys, mesh_keys: Arc::new(mesh_keys), bearer }
 }
 
 /// The proxy, as it calls itself.

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use fnv::FnvHasher;
 
@@ -67,7 +68,7 @@ pub struct Secrets {
     /// The keys of passes.
     pub pass_keys: PassKeys,
     /// The keys by which proxies vouch for their decisions.
-    pub mesh_keys: Rc<MeshKeys>,
+    pub mesh_keys: Arc<MeshKeys>,
     /// The token without which OFREP answers nobody.
     pub bearer: Option<Bearer>,
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use mulkko::decide::{Decision, Node, Proxy, Reason, Request, Trust, decide};
 use mulkko::effects::effects;
@@ -462,7 +462,7 @@ proptest! {
         let passes = pass::read(&pass, &keys, now_ms);
         let mut mesh_keys = MeshKeys::default();
         mesh_keys.add(&[7; 32]).unwrap();
-        let macs = vouches.then(|| Macs::new("shop", Rc::new(mesh_keys)));
+        let macs = vouches.then(|| Macs::new("shop", Arc::new(mesh_keys)));
         let (node, proxy) = (Node::default(), At(now_ms));
         let request = Request { headers: &headers, passes: &passes, macs: macs.as_ref(), node: &node, proxy: &proxy, rolled_back: None };
         let decisions = decide(&policy, request);

@@ -61,7 +61,7 @@ def test_baggage_of_others_alone_passes_untouched(set_stage):
 
 
 def test_the_mesh_follows_an_earlier_hop(set_stage):
-    stage = set_stage(policy=canary(0), plugin={"trust": "mesh"})
+    stage = set_stage(policy=canary(0.0001), plugin={"trust": "mesh"})
     stage.wait_for_all_workers(in_force(1), headers=[user(1)])
 
     def check(path, sent, upstream, variant, reason):
@@ -72,15 +72,15 @@ def test_the_mesh_follows_an_earlier_hop(set_stage):
 
     by_baggage = [("baggage", "tenant=7,mulkko.checkout-v2=canary")]
     by_header = [("x-mulkko-checkout-v2", "canary")]
-    check("/checkout", [], "checkout-v1", "stable", "STATIC")
+    check("/checkout", [], "checkout-v1", "stable", "SPLIT")
     check("/checkout", by_baggage, "checkout-v2", "canary", "FOLLOWED")
     check("/checkout", by_header, "checkout-v2", "canary", "FOLLOWED")
     check("/checkout", [("baggage", "mulkko.checkout-v2=stable"), *by_header], "checkout-v1", "stable", "FOLLOWED")
-    check("/checkout", [("baggage", "mulkko.checkout-v2=no-such")], "checkout-v1", "stable", "STATIC")
+    check("/checkout", [("baggage", "mulkko.checkout-v2=no-such")], "checkout-v1", "stable", "SPLIT")
     # Elsewhere the decision is handed on, and routes nothing.
     check("/elsewhere", by_baggage, "checkout-v1", "canary", "FOLLOWED")
     # What picks a cluster counts for one hop.
-    check("/checkout", [("x-mulkko-cluster", "checkout-v2")], "checkout-v1", "stable", "STATIC")
+    check("/checkout", [("x-mulkko-cluster", "checkout-v2")], "checkout-v1", "stable", "SPLIT")
     assert stage.metric("requests", rollout="checkout-v2", reason="FOLLOWED") == 4
 
 

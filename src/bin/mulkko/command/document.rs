@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -69,7 +69,7 @@ impl Plugin {
 
     /// The keys of passes and of the mesh, out of the environment variables that the configuration names. One that is too
     /// short is left out, as the plugin does.
-    pub fn secrets(configuration: &Configuration) -> (PassKeys, Rc<MeshKeys>) {
+    pub fn secrets(configuration: &Configuration) -> (PassKeys, Arc<MeshKeys>) {
         let secret = |name: &Box<str>| std::env::var(&**name).ok();
         let (mut pass_keys, mut mesh_keys) = (PassKeys::default(), MeshKeys::default());
         for secret in configuration.pass_keys.iter().filter_map(secret) {
@@ -78,7 +78,7 @@ impl Plugin {
         for secret in configuration.mesh_keys.iter().flatten().filter_map(secret) {
             let _ = mesh_keys.add(secret.as_bytes());
         }
-        (pass_keys, Rc::new(mesh_keys))
+        (pass_keys, Arc::new(mesh_keys))
     }
 }
 

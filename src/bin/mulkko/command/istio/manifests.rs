@@ -35,7 +35,8 @@ pub struct Subjects<'a> {
     image: &'a str,
     digest: &'a str,
     label: &'a str,
-    pass_key: Option<&'a str>,
+    /// The environment variables that the plugin reads.
+    variables: Vec<&'a str>,
     source: &'a Source,
     own_cluster: Option<&'static str>,
     #[serde(skip)]
@@ -54,6 +55,8 @@ struct Plugin<'a> {
     verify: &'a [PublicKey],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pass_keys: Vec<Secret>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mesh_keys: Vec<Secret>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +127,7 @@ impl<'a> Subjects<'a> {
             clusters: [variants],
             verify: &asked.verify,
             pass_keys: asked.pass_key.iter().map(|env| Secret { env: env.clone() }).collect(),
+            mesh_keys: asked.mesh_key.iter().map(|env| Secret { env: env.clone() }).collect(),
         };
         Subjects {
             kind: asked.kind,
@@ -139,7 +143,7 @@ impl<'a> Subjects<'a> {
             image: &asked.image,
             digest: &asked.digest,
             label: &asked.label,
-            pass_key: asked.pass_key.as_deref(),
+            variables: asked.pass_key.iter().chain(&asked.mesh_key).map(String::as_str).collect(),
             source: &asked.source,
             own_cluster,
             plugin,
