@@ -42,6 +42,8 @@ pub struct Configuration {
     pub pass_keys: Vec<Box<str>>,
     /// The environment variables that hold the keys by which proxies vouch for their decisions, where that is asked for.
     pub mesh_keys: Option<Vec<Box<str>>>,
+    /// Whether users whose variant has a cluster that the proxy lacks get the default; else their requests fail.
+    pub spares_missing: bool,
     /// How OFREP is answered, if it is.
     pub ofrep: Option<Ofrep>,
 }
@@ -75,6 +77,7 @@ impl Default for Configuration {
             verify: None,
             pass_keys: Vec::new(),
             mesh_keys: None,
+            spares_missing: true,
             ofrep: None,
         }
     }
@@ -123,6 +126,7 @@ fn compile(wire: &wire::Plugin, findings: &mut Findings) -> Option<Configuration
     if wire.trust == Some(wire::Trust::Mesh) {
         configuration.trust = Trust::Mesh;
     }
+    configuration.spares_missing = wire.missing_cluster == wire::MissingCluster::Default;
     if let Some(clusters) = &wire.clusters {
         configuration.clusters = Clusters::matching(clusters.iter().map(|it| it.as_str().into()).collect());
     }
@@ -279,7 +283,7 @@ mod tests {
             ("[]", "document: expected an object, found an array"),
             (
                 r#"{"nam": "a"}"#,
-                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `meshKeys`, `ofrep`",
+                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `meshKeys`, `missingCluster`, `ofrep`",
             ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
@@ -293,6 +297,7 @@ mod tests {
                 "verify[0].maxAge: expected a text, found 7",
             ),
             (r#"{"meshKeys": []}"#, "meshKeys: expected 1 to 8 keys, found 0"),
+            (r#"{"missingCluster": "retry"}"#, "missingCluster: expected `default` or `fail`, found `retry`"),
             (r#"{"ofrep": {}}"#, "ofrep: missing member `prefix`"),
             (
                 r#"{"ofrep": {"prefix": "/ofrep/v1/"}}"#,

@@ -41,6 +41,10 @@ pub trait Proxy {
     fn now_ms(&self) -> i64;
     /// A fresh random id of at most 64 visible ASCII characters that may stand in a cookie.
     fn draw_id(&self) -> String;
+    /// Whether a cluster is known to be missing, so that nobody is to be sent there.
+    fn lacks_cluster(&self, _cluster: &str) -> bool {
+        false
+    }
 }
 
 /// The proxy that decides.
@@ -203,6 +207,8 @@ pub enum Step<'s> {
     Hashed(Option<(&'s [u8], Bucket)>),
     /// Whether the guard has given up the variant.
     RolledBack(bool),
+    /// The variant's cluster is missing.
+    Missing,
     /// Whether the request is copied, and what of the shadow says so.
     Shadow(Shadowing),
 }
@@ -304,6 +310,7 @@ impl<W: Watch> Deciding<'_, '_, W> {
             None => {
                 let (variant, reason, bucket) = self.variant(id, rollout);
                 let (variant, reason) = self.guarded(id, rollout, variant, reason);
+                let (variant, reason) = self.reachable(id, rollout, variant, reason);
                 (variant, reason, bucket)
             }
         };
@@ -335,6 +342,24 @@ impl<W: Watch> Deciding<'_, '_, W> {
             }
             _ => (variant, reason),
         }
+    }
+
+    /// A variant whose cluster is missing gives way to the default: nobody is sent to nowhere.
+    fn reachable(
+        &self,
+        id: RolloutId,
+        rollout: &Rollout,
+        variant: VariantId,
+        reason: Reason,
+    ) -> (VariantId, Reason) {
+        let cluster = rollout.variant(variant).and_then(|variant| variant.cluster.as_deref());
+        let is_missing =
+            variant != rollout.default && cluster.is_some_and(|it| self.values.lacks_cluster(it));
+        if !is_missing {
+            return (variant, reason);
+        }
+        self.took(id, Step::Missing);
+        (rollout.default, Reason::Default)
     }
 
     /// What a decision is for the rollout's guard. A pass, an earlier hop or a `force` entry was not drawn, so it says

@@ -109,6 +109,7 @@ pub mod lint;
 pub mod logic;
 pub mod matches;
 pub mod mesh;
+pub mod missing;
 pub mod moment;
 pub mod murmur3;
 pub mod ofrep;

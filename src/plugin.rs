@@ -8,6 +8,7 @@ mod guarding;
 mod host;
 mod metrics;
 mod ofrep;
+mod reaching;
 mod root;
 mod shadowing;
 mod shared;

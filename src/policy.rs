@@ -372,6 +372,12 @@ impl Clusters {
         Clusters(Some(patterns.into()))
     }
 
+    /// Whether a policy may route anywhere: nobody has said where to.
+    #[must_use]
+    pub fn allow_all(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether a policy may route to `cluster`.
     #[must_use]
     pub fn allow(&self, cluster: &str) -> bool {

@@ -141,7 +141,7 @@ mod strategy;
 pub use document::{Document, Flags};
 pub use guard::{Errors, Guard, Latency, OnBreach, Statuses};
 pub use matches::{Match, PathMatch, PathMatchType, ValueMatch, ValueMatchType};
-pub use plugin::{Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
+pub use plugin::{MissingCluster, Ofrep, Plugin, PluginSource, Secret, Trust, Verify};
 pub use shadow::{Arrays, Compare, Credentials, LargeBodies, Secondary, Shadow, ShadowMode};
 pub use strategy::{Ab, BlueGreen, Canary, Dark, Rolling, Share, Step, Strategy};
 

@@ -111,6 +111,12 @@ impl<'a> Values<'a> {
         names.filter_map(|(name, _)| str::from_utf8(name).ok())
     }
 
+    /// Whether a cluster is known to be missing.
+    #[must_use]
+    pub fn lacks_cluster(&self, cluster: &str) -> bool {
+        self.request.proxy.lacks_cluster(cluster)
+    }
+
     /// What vouches for decisions, where keys for that are configured.
     #[must_use]
     pub fn macs(&self) -> Option<&'a Macs> {

@@ -94,7 +94,7 @@ impl Watched {
 }
 
 /// A property that is a whole number.
-fn number(path: &[u8]) -> Option<u64> {
+pub fn number(path: &[u8]) -> Option<u64> {
     let bytes = host::property(path).ok().flatten()?;
     bytes.try_into().ok().map(u64::from_le_bytes)
 }

@@ -68,6 +68,12 @@ impl Metrics {
         }
     }
 
+    /// Counts a request that ended without the cluster of its variant.
+    pub fn cluster_missing(&self, rollout: &str, variant: &str) {
+        let labels = [label("rollout", rollout), label("variant", variant)].concat();
+        self.add(self.id(MetricType::Counter, &labels, "cluster_missing"), 1);
+    }
+
     /// The id of the gauge of the share that a strategy intends for a variant.
     pub fn intended_share(&self, rollout: &str, variant: &str) -> Option<u32> {
         let labels = [label("rollout", rollout), label("variant", variant)].concat();

@@ -107,7 +107,7 @@ fn answer(
         passes: &Passes::default(),
         macs: None,
         node: &shared.node,
-        proxy: &Host::default(),
+        proxy: &Host::of(shared),
         rolled_back: None,
     };
     asked.answer(body, in_force.map(|it| &*it.policy), request)

@@ -131,6 +131,10 @@ impl RootContext for Root {
             self.refused_configuration = true;
             REFUSED_CONFIGURATIONS.set(REFUSED_CONFIGURATIONS.get() + 1);
         }
+        if self.fetching.is_some() && self.shared.configuration.clusters.allow_all() {
+            let name = &self.shared.configuration.name;
+            log::warn!("{name}: no `clusters`: who pushes policies may route to any cluster of this proxy");
+        }
         // With a source the first fetch tells.
         if refusal.is_some() || self.fetching.is_none() {
             self.shared.metrics.gauge("policy_refused", u64::from(refusal.is_some()));
@@ -159,6 +163,7 @@ impl RootContext for Root {
         let is_time_up = || host::now_ns().is_ok_and(|now| now.saturating_sub(start_ns) >= TURN_NS);
         self.shared.judge(now_ms(), is_time_up);
         self.shared.show_shares(now_ms(), is_time_up);
+        self.shared.look_for_clusters();
         shadowing::tick(&self.shared, now_ms());
         self.is_late = self.shared.answer_late(self.id, now_ms());
         self.set_tick();

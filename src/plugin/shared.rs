@@ -15,11 +15,12 @@ use crate::guard::{self, Author, Change, Guards, RolledBack};
 use crate::mesh::{Macs, MeshKeys};
 use crate::ofrep::{Answer, BODY_TIMEOUT_MS, Bearer};
 use crate::pass::PassKeys;
-use crate::plugin::guarding::{Host, Watched};
+use crate::plugin::guarding::{Host, Watched, number};
 use crate::plugin::host;
 use crate::plugin::metrics::Metrics;
 use crate::plugin::now_ms;
 use crate::plugin::ofrep::answer_late;
+use crate::plugin::reaching::{Reaching, Sent};
 use crate::plugin::shares::Shares;
 use crate::policy::{Policy, RolloutId};
 use crate::schedule::VariantId;
@@ -44,6 +45,8 @@ pub struct Shared {
     /// How many of the guarded rollouts have their series defined.
     defined: Cell<usize>,
     shares: RefCell<Shares>,
+    /// Which clusters requests reach.
+    reaching: Reaching,
     /// How many policies have been in force.
     generation: Cell<u64>,
     waiting: RefCell<Vec<WaitingStream>>,
@@ -94,6 +97,7 @@ impl Shared {
             shadows: RefCell::new(Shadows::new(&configuration.name)),
             defined: Cell::new(0),
             shares: RefCell::default(),
+            reaching: Reaching::new(&configuration.name),
             generation: Cell::new(0),
             waiting: RefCell::default(),
             ticked_ms: Cell::new(0),
@@ -206,7 +210,10 @@ impl Shared {
         self.generation.set(self.generation.get() + 1);
         self.shares.borrow_mut().renew();
         let macs = self.configuration.macs(&self.secrets.mesh_keys);
-        self.policy.replace(Some(Rc::new(InForce { policy, macs, counters: RefCell::default() })));
+        let mut variants = policy.rollouts.iter().flat_map(|rollout| &rollout.variants);
+        let names_clusters = self.configuration.spares_missing && variants.any(|it| it.cluster.is_some());
+        let in_force = InForce { policy, macs, names_clusters, counters: RefCell::default() };
+        self.policy.replace(Some(Rc::new(in_force)));
         self.with_guards(|guards, host| guards.find_verdicts(host));
     }
 
@@ -276,6 +283,46 @@ impl Shared {
         });
     }
 
+    /// Learns which clusters other workers have found missing.
+    pub fn look_for_clusters(&self) {
+        if let Some(in_force) = self.policy.borrow().as_ref().filter(|it| it.names_clusters) {
+            self.reaching.look(in_force.policy.revision);
+        }
+    }
+
+    /// Whether nobody is to be sent to a cluster by the policy in force.
+    pub fn lacks_cluster(&self, cluster: &str, now_ms: impl FnOnce() -> i64) -> bool {
+        let in_force = self.policy.borrow();
+        let in_force = in_force.as_ref().filter(|it| it.names_clusters);
+        in_force.is_some_and(|it| self.reaching.lacks(cluster, it.policy.revision, now_ms))
+    }
+
+    /// Where a request is sent, if how it ends says something of that.
+    pub fn sent(&self, in_force: Option<&Rc<InForce>>, decisions: &Decisions) -> Option<Sent> {
+        Sent::by(in_force.filter(|it| it.names_clusters)?, decisions)
+    }
+
+    /// Learns from how a request has ended that was sent there.
+    pub fn has_ended(&self, sent: &Sent) {
+        let Some(flags) = number(b"response\0flags") else { return };
+        let Some(tell) = self.reaching.ended(sent, flags, now_ms()) else { return };
+        let rollout = sent.in_force.policy.rollout(sent.rollout);
+        let Some((rollout, variant)) = rollout.and_then(|it| Some((it, it.variant(sent.variant)?))) else {
+            return;
+        };
+        self.metrics.cluster_missing(&rollout.name, &variant.name);
+        if tell {
+            log::warn!(
+                "{}: {}: variant {} has the cluster {}, which this proxy lacks: its users get {}",
+                self.configuration.name,
+                rollout.name,
+                variant.name,
+                sent.cluster(),
+                rollout.variant(rollout.default).map_or("", |it| &*it.name),
+            );
+        }
+    }
+
     /// Shows what shares strategies intend. Ends when `is_time_up`.
     pub fn show_shares(&self, now_ms: i64, is_time_up: impl FnMut() -> bool) {
         if let Some(in_force) = &*self.policy.borrow() {
@@ -343,6 +390,8 @@ pub struct InForce {
     pub policy: Rc<Policy>,
     /// What vouches for decisions under it, where that is asked for.
     pub macs: Option<Macs>,
+    /// Whether a variant names a cluster, and something is to be done where the proxy lacks it.
+    names_clusters: bool,
     counters: RefCell<Counters>,
 }
 

@@ -14,6 +14,7 @@ use crate::pass::{self, Passes};
 use crate::plugin::guarding::Watched;
 use crate::plugin::host;
 use crate::plugin::ofrep::{Taken, Waiting};
+use crate::plugin::reaching::Sent;
 use crate::plugin::shadowing::Copying;
 use crate::plugin::shared::{InForce, Shared};
 use crate::plugin::{now_ms, random};
@@ -28,6 +29,8 @@ pub struct Stream {
     flags: Flags,
     /// What guards count when it has ended.
     watched: Option<Box<Watched>>,
+    /// Where its variant sends it.
+    sent: Option<Sent>,
     /// How they stand, for who asks.
     guards: Option<String>,
     /// What is copied and compared.
@@ -53,6 +56,7 @@ impl Stream {
             response: Response::default(),
             flags: Flags::Unasked,
             watched: None,
+            sent: None,
             guards: None,
             copying: None,
         }
@@ -84,7 +88,7 @@ impl Stream {
             self.flags = Flags::Answered;
             return Ok(());
         }
-        let (rolled_back, proxy) = (shared.rolled_back(), Host::default());
+        let (rolled_back, proxy) = (shared.rolled_back(), Host::of(&shared));
         let in_force = shared.policy();
         let request = Request {
             headers: &headers,
@@ -110,6 +114,7 @@ impl Stream {
         if passes.explain() {
             self.guards = Some(shared.explain_guards(&decisions));
         }
+        self.sent = shared.sent(in_force.as_ref(), &decisions);
         let exposures = std::mem::take(&mut decisions.exposures);
         if !exposures.is_empty() {
             self.watched = Some(Box::new(Watched::new(exposures, Nature::of(&headers), proxy.now_ns())));
@@ -251,23 +256,31 @@ impl HttpContext for Stream {
         if let Some(watched) = self.watched.take() {
             self.shared.count_ended(&watched);
         }
+        if let Some(sent) = self.sent.take() {
+            self.shared.has_ended(&sent);
+        }
     }
 }
 
 /// The host of the stream that is being served, during one callback.
-#[derive(Default)]
-pub struct Host {
+pub struct Host<'s> {
+    shared: &'s Shared,
     now_ns: OnceCell<u64>,
 }
 
-impl Host {
+impl Host<'_> {
+    /// The host of a stream of the root context that shares this.
+    pub fn of(shared: &Shared) -> Host<'_> {
+        Host { shared, now_ns: OnceCell::new() }
+    }
+
     /// The wall clock, in unix nanoseconds; read once.
     pub fn now_ns(&self) -> u64 {
         *self.now_ns.get_or_init(|| host::now_ns().unwrap_or(0))
     }
 }
 
-impl Proxy for Host {
+impl Proxy for Host<'_> {
     fn property(&self, path: &[Box<str>]) -> Option<Vec<u8>> {
         host::property(path.join("\0").as_bytes()).ok().flatten()
     }
@@ -282,5 +295,9 @@ impl Proxy for Host {
 
     fn draw_id(&self) -> String {
         format!("{:016x}{:016x}", random(), random())
+    }
+
+    fn lacks_cluster(&self, cluster: &str) -> bool {
+        self.shared.lacks_cluster(cluster, || self.now_ms())
     }
 }

@@ -35,9 +35,22 @@ pub struct Plugin {
     /// By which keys proxies vouch for their decisions, if they do.
     #[serde(deserialize_with = "some")]
     pub mesh_keys: Option<Vec<Secret>>,
+    /// What becomes of users whose variant has a cluster that the proxy does not.
+    pub missing_cluster: MissingCluster,
     /// How OFREP is answered, if it is.
     #[serde(deserialize_with = "some")]
     pub ofrep: Option<Ofrep>,
+}
+
+/// What becomes of users whose variant has a cluster that the proxy does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingCluster {
+    /// They get the default variant.
+    #[default]
+    Default,
+    /// Their requests fail.
+    Fail,
 }
 
 /// The config cluster.

@@ -121,8 +121,10 @@ def test_noise_is_not_reported(compare):
     assert differing(document) == set()
     noisy = {field["name"]: field for field in document["fields"]}
     assert set(noisy) == {"/now", "/trace/id"}
+    # A busy machine may leave a request without its other copy: then there is nothing to tell noise by.
+    alone = stage.metric("shadow_dropped", reason="secondary")
     for field in noisy.values():
-        assert field["both"] == field["different"]
+        assert 0 <= field["different"] - field["both"] <= alone
     print(json.dumps(document, indent=1))
 
 

@@ -118,6 +118,7 @@ impl Notes<'_> {
             Step::RolledBack(true) => {
                 plain("guard", format!("has rolled the variant back to {}", name(rollout.default)))
             }
+            Step::Missing => plain("cluster", format!("is missing: {}", name(rollout.default))),
             Step::Shadow(shadowing) => self.shadow(rollout.shadow.as_deref()?, shadowing),
         })
     }
