@@ -38,6 +38,9 @@ pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 pub use refusals::parse_thoroughly;
 
+/// The highest revision that a policy may have: the last whole number that every reader of JSON has exactly.
+pub const MAX_REVISION: u64 = (1 << 53) - 1;
+
 /// A map by names that stand in the policy.
 pub(crate) type NameMap<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;
 
