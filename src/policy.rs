@@ -16,6 +16,7 @@ mod refusals;
 mod rollout;
 mod shadow;
 pub(crate) mod shape;
+pub mod since;
 mod strategy;
 mod texts;
 
