@@ -67,6 +67,8 @@ pub struct Secrets {
     pub pass_keys: PassKeys,
     /// The token without which OFREP answers nobody.
     pub bearer: Option<Bearer>,
+    /// The token with which the config cluster is asked.
+    pub token: Option<Box<str>>,
 }
 
 /// A stream that waits for its body.
