@@ -14,7 +14,7 @@ from pathlib import Path
 
 from client import Load, get_all
 from passes import make_pass
-from serve import TOKEN, Serve
+from serve import PROXY_TOKEN_VARIABLE, TOKEN, Serve
 from stage import COMMAND, PASS_KEY, Stage, in_force, instant, load_policy, marked, wait_until
 
 USERS = 10_000
@@ -319,11 +319,15 @@ def tour():
 @contextlib.contextmanager
 def config_cluster(folder):
     """`mulkko serve` over a folder, a key that signs all that is pushed there, and what the plugin is told of both."""
-    with Serve(Path(folder) / "store", COMMAND) as server:
-        key = json.loads(server.run("keygen", "--kid", "demo", "--format", "json").stdout)
-        server.environment["MULKKO_SIGNING_KEY"] = json.dumps(key["private"])
-        source = {"cluster": "config", "path": "/v1/policies/shop", "wait": WAIT}
-        yield server, {"source": source, "verify": [key["verify"]]}
+    made = subprocess.run([COMMAND, "keygen", "--kid", "demo", "--format", "json"], capture_output=True, check=True)
+    key = json.loads(made.stdout)
+    source = {"cluster": "config", "path": "/v1/policies/shop", "wait": WAIT, "token": {"env": PROXY_TOKEN_VARIABLE}}
+    plugin = {"source": source, "verify": [key["verify"]]}
+    file = Path(folder) / "plugin.json"
+    file.write_text(json.dumps({"name": "shop", **plugin}))
+    environment = {"MULKKO_SIGNING_KEY": json.dumps(key["private"])}
+    with Serve(Path(folder) / "store", COMMAND, options=["--plugin", file], environment=environment) as server:
+        yield server, plugin
 
 
 def give_tour(server, plugin):

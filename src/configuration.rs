@@ -63,6 +63,8 @@ pub struct Source {
     pub wait_s: u64,
     /// How long an answer may take beyond the wait, in milliseconds.
     pub timeout_ms: u64,
+    /// The environment variable that holds the token with which it is asked.
+    pub token: Option<Box<str>>,
 }
 
 impl Default for Configuration {
@@ -183,6 +185,7 @@ fn source(source: &wire::PluginSource, place: &Path<'_>, findings: &mut Findings
         poll_ms: poll_ms?,
         wait_s: wait_ms / 1_000,
         timeout_ms: timeout_ms?,
+        token: source.token.as_ref().map(|token| token.env.as_str().into()),
     })
 }
 
@@ -273,8 +276,16 @@ mod tests {
             poll_ms: 5_000,
             wait_s: 0,
             timeout_ms: 2_000,
+            token: None,
         };
         assert_eq!(source, expected);
+    }
+
+    #[test]
+    fn a_source_s_token_is_named_never_written() {
+        let text = br#"{"source": {"cluster": "config", "path": "/", "token": {"env": "MULKKO_TOKEN"}}}"#;
+        let source = Configuration::parse(text).unwrap().source.unwrap();
+        assert_eq!(source.token.as_deref(), Some("MULKKO_TOKEN"));
     }
 
     #[test]
@@ -327,6 +338,18 @@ mod tests {
             (
                 r#"{"source": {"cluster": "c", "path": "/x", "wait": "1500ms"}}"#,
                 "source.wait: expected whole seconds, found 1500ms",
+            ),
+            (
+                r#"{"source": {"cluster": "c", "path": "/x", "token": "mulkko_x"}}"#,
+                "source.token: expected an object, found \"mulkko_x\"",
+            ),
+            (
+                r#"{"source": {"cluster": "c", "path": "/x", "token": {}}}"#,
+                "source.token: missing member `env`",
+            ),
+            (
+                r#"{"policy": {"revision": 9007199254740992}}"#,
+                "policy.revision: expected at most 9007199254740991, found 9007199254740992",
             ),
             (r#"{"policy": {"revision": -1}}"#, "policy.revision: expected a whole number, found -1"),
             (r#"{"policy": []}"#, "policy: expected an object at line 1 column 1"),

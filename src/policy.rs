@@ -16,6 +16,7 @@ mod refusals;
 mod rollout;
 mod shadow;
 pub(crate) mod shape;
+pub mod since;
 mod strategy;
 mod texts;
 
@@ -38,7 +39,7 @@ pub use names::{check_name, is_name};
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 pub use refusals::parse_thoroughly;
 
-/// The highest revision: the largest whole number that every reader of JSON tells from its neighbours.
+/// The highest revision that a policy may have: the last whole number that every reader of JSON has exactly.
 pub const MAX_REVISION: u64 = (1 << 53) - 1;
 
 /// A map by names that stand in the policy.

@@ -146,16 +146,19 @@ impl Update {
         self.etag.as_deref()
     }
 
-    /// What a fetch asks with, besides method, authority and path.
+    /// What a fetch asks with, besides method, authority and path: as the proxy `node`, with the source's `token`.
     pub fn headers<'u>(
         &'u self,
         source: &Source,
         node: Option<&'u str>,
+        token: Option<&'u str>,
     ) -> Vec<(&'static str, Cow<'u, str>)> {
         let mut headers: Vec<(&'static str, Cow<'u, str>)> = Vec::new();
         let revision = self.policy.as_ref().map(|policy| policy.revision.to_string());
         headers.extend(self.etag.as_deref().map(|etag| ("if-none-match", etag.into())));
         headers.extend((source.wait_s > 0).then(|| ("prefer", format!("wait={}", source.wait_s).into())));
+        headers.extend(token.map(|token| ("authorization", format!("Bearer {token}").into())));
+        headers.push(("x-mulkko-version", env!("CARGO_PKG_VERSION").into()));
         headers.extend(node.map(|node| ("x-mulkko-node", node.into())));
         headers.extend(revision.map(|revision| ("x-mulkko-revision", revision.into())));
         let refused = self.refused.as_deref().filter(|etag| !etag.is_empty());
@@ -320,6 +323,14 @@ fn advance(stage: Stage, rules: &Rules) -> Result<Read, Stage> {
 
 fn place(place: &str, problem: Problem) -> Finding {
     Finding { place: place.to_owned(), problem }
+}
+
+/// A token as a header can carry it, without the white space around it; `None` for one that none can.
+#[must_use]
+pub fn token_text(secret: &[u8]) -> Option<Box<str>> {
+    let token = secret.trim_ascii();
+    let is_visible = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
+    str::from_utf8(token).ok().filter(|_| is_visible).map(Box::from)
 }
 
 /// An ETag that can be sent back as it came; `None` for one that cannot be.

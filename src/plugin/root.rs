@@ -25,7 +25,7 @@ use crate::plugin::shared::{
 use crate::plugin::stream::Stream;
 use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
-use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text};
+use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text, token_text};
 
 /// How long one turn may last, in nanoseconds: streams wait meanwhile.
 const TURN_NS: u64 = 5_000_000;
@@ -281,7 +281,8 @@ impl Root {
         }
         fetching.polling.sent(now_ms);
         let node = self.shared.node.id.as_deref().filter(|id| id.bytes().all(|b| b.is_ascii_graphic()));
-        let mut asked = self.update.headers(&fetching.source, node);
+        let token = self.shared.secrets.token.as_deref();
+        let mut asked = self.update.headers(&fetching.source, node, token);
         let rolled_back = self.shared.rolled_back_header();
         if !rolled_back.is_empty() {
             asked.push(("x-mulkko-rolled-back", rolled_back.into()));
@@ -388,7 +389,8 @@ impl Root {
 }
 
 /// The secrets, from the environment. A pass key or mesh key that is missing or too short is left out: better fewer passes
-/// than forged ones, and nothing followed than anybody. A bearer token that is missing is one that nobody has: better no flags than everybody's.
+/// than forged ones, and nobody followed than anybody. A bearer token that is missing is one that nobody has: better no flags
+/// than everybody's. Without its token the config cluster is asked all the same: it may let everybody read.
 fn secrets(configuration: &Configuration) -> Secrets {
     let secret = |name: &str| std::env::var_os(name).unwrap_or_default().into_encoded_bytes();
     let mut pass_keys = PassKeys::default();
@@ -410,7 +412,17 @@ fn secrets(configuration: &Configuration) -> Secrets {
         }
         bearer
     });
-    Secrets { pass_keys, mesh_keys: Arc::new(mesh_keys), bearer }
+    let token = configuration.source.as_ref().and_then(|source| source.token.as_deref()).and_then(|name| {
+        let token = token_text(&secret(name));
+        if token.is_none() {
+            log::warn!(
+                "{}: source token {name} is missing, or no visible ASCII: the config cluster is asked without",
+                configuration.name
+            );
+        }
+        token
+    });
+    Secrets { pass_keys, mesh_keys: Arc::new(mesh_keys), bearer, token }
 }
 
 /// The proxy, as it calls itself.

@@ -74,6 +74,8 @@ pub struct Secrets {
     pub mesh_keys: Arc<MeshKeys>,
     /// The token without which OFREP answers nobody.
     pub bearer: Option<Bearer>,
+    /// The token with which the config cluster is asked.
+    pub token: Option<Box<str>>,
 }
 
 /// A stream that waits for its body.

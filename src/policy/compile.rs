@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
 use crate::flag::FlagId;
-use crate::json::Json;
+use crate::json::{Json, Readable};
 use crate::logic::{Compiler, Way};
 use crate::policy::names::check_name;
 use crate::policy::plan::{Piecework, What};
@@ -14,7 +14,9 @@ use crate::policy::rollout::{self, Surroundings};
 use crate::policy::shape::Piece;
 use crate::policy::strategy::percent_at;
 use crate::policy::texts::Texts;
-use crate::policy::{Attribute, Clusters, Holdout, KeyId, NameMap, Policy, RolloutId, flag, keys};
+use crate::policy::{
+    Attribute, Clusters, Holdout, KeyId, MAX_REVISION, NameMap, Policy, RolloutId, flag, keys,
+};
 use crate::wire;
 
 /// The only format there is.
@@ -83,10 +85,7 @@ impl Work {
         match work.what {
             What::ApiVersion => self.api_version(piece),
             What::Name => self.name(piece),
-            What::Revision => {
-                let revision = piece.read(&field("revision"), &mut self.findings);
-                self.policy.revision = revision.unwrap_or_default();
-            }
+            What::Revision => self.revision(piece),
             What::Schema => drop(piece.read::<Box<str>>(&field("$schema"), &mut self.findings)),
             What::Metadata => {
                 let place = field("metadata");
@@ -127,6 +126,23 @@ impl Work {
             What::Holdout => self.holdout(piece, &field("holdouts").item(work.item)),
             What::Rollout => self.rollout(piece, work.item, &field("rollouts").item(work.item)),
             What::Flag => self.flag(piece, work, &field("flags")),
+        }
+    }
+
+    /// Reads the revision: digits that are too many for any number are over the limit like those that are not.
+    fn revision(&mut self, piece: Piece<'_>) {
+        let place = Path::Root.field("revision");
+        let text = piece.bytes().trim_ascii_end();
+        let is_whole = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        let number = str::from_utf8(text).ok().filter(|_| is_whole);
+        match number.map(|number| (number, number.parse::<u64>())) {
+            Some((_, Ok(..=MAX_REVISION))) | None => {
+                self.policy.revision = piece.read(&place, &mut self.findings).unwrap_or_default();
+            }
+            Some((found, _)) => {
+                let expected = format!("at most {MAX_REVISION}");
+                self.findings.report(&place, Problem::expected(expected, found));
+            }
         }
     }
 
@@ -297,6 +313,10 @@ impl Work {
     fn flag(&mut self, piece: Piece<'_>, work: &Piecework, flags: &Path<'_>) {
         let place = if work.name.is_empty() { flags.item(work.item) } else { flags.field(&work.name) };
         let Some(wire) = piece.read::<wire::Flag>(&place, &mut self.findings) else { return };
+        // Of a flag's unknown members nothing was read yet, and who edits the document reads all of it.
+        if piece.read::<Readable>(&place, &mut self.findings).is_none() {
+            return;
+        }
         let key = match (&*work.name, &wire.key) {
             ("", Some(key)) if key.is_empty() => {
                 return self.findings.report(&place.field("key"), Problem::expected("a name", ""));

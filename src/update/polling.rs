@@ -138,6 +138,7 @@ mod tests {
             poll_ms,
             wait_s,
             timeout_ms: 2_000,
+            token: None,
         };
         Polling::new(&source)
     }

@@ -52,6 +52,51 @@ fn what_was_not_signed_for_this_plugin_changes_nothing() {
 }
 
 #[test]
+fn a_fetch_says_who_asks() {
+    let configuration = |text: &str| Configuration::parse(text.as_bytes()).unwrap();
+    let source = configuration(r#"{"source": {"cluster": "c", "path": "/"}}"#).source.unwrap();
+    let waiting =
+        configuration(r#"{"source": {"cluster": "c", "path": "/", "wait": "30s"}}"#).source.unwrap();
+    let version = ("x-mulkko-version", env!("CARGO_PKG_VERSION"));
+    let mut update = update();
+    let asked = |update: &Update, source, node, token| {
+        let headers = update.headers(source, node, token);
+        headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+    };
+    let shown = |headers: &[(&str, &str)]| {
+        headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&update, &source, None, None), shown(&[version]));
+    assert_eq!(fetch(&mut update, &signed(NAME, 5, "a", 1)), Ok(5));
+    assert_eq!(
+        asked(&update, &waiting, Some("edge-1"), Some("mulkko_x")),
+        shown(&[
+            ("prefer", "wait=30"),
+            ("authorization", "Bearer mulkko_x"),
+            version,
+            ("x-mulkko-node", "edge-1"),
+            ("x-mulkko-revision", "5"),
+        ])
+    );
+}
+
+#[test]
+fn a_token_is_sent_only_as_a_header_can_carry_it() {
+    for (secret, expected) in [
+        (&b"mulkko_x"[..], Some("mulkko_x")),
+        (b"mulkko_x\n", Some("mulkko_x")),
+        (b"", None),
+        (b" \n", None),
+        (b"a b", None),
+        (b"a\r\nx-mulkko-node: b", None),
+        (b"\xff", None),
+        ("é".as_bytes(), None),
+    ] {
+        assert_eq!(token_text(secret).as_deref(), expected, "{}", secret.escape_ascii());
+    }
+}
+
+#[test]
 fn what_others_publish_is_verified_too() {
     let mut update = update();
     let stamp = Stamp { id: 1, revision: 9 };

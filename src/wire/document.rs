@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 
 use super::{Entries, Flag, Fractional, Holdout, Key, Layer, Rollout, Scalar, Source, some};
 use crate::json::Json;
+#[cfg(feature = "schema")]
+use crate::policy::MAX_REVISION;
 
 /// A policy document as a whole. The plugin never reads one so: it reads a piece at a time.
 #[derive(Default, Deserialize)]
@@ -28,6 +30,7 @@ pub struct Document {
     #[serde(deserialize_with = "some")]
     pub name: Option<String>,
     /// Which state of the document this is: a lower one never replaces a higher one.
+    #[cfg_attr(feature = "schema", schemars(range(max = MAX_REVISION)))]
     #[serde(deserialize_with = "some")]
     pub revision: Option<u64>,
     /// What is told about all flags.

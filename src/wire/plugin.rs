@@ -73,6 +73,9 @@ pub struct PluginSource {
     /// How long an answer may take beyond `wait`.
     #[serde(default, deserialize_with = "some")]
     pub timeout: Option<String>,
+    /// The token that it is asked with.
+    #[serde(default, deserialize_with = "some")]
+    pub token: Option<Secret>,
 }
 
 /// Whether requests are believed.

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import signal
 import time
 
@@ -12,11 +13,12 @@ from config_server import policy_answer
 from documents import canary, large_canary, source, user
 from joserfc import jws
 from joserfc.jwk import OKPKey
-from serve import TOKEN, Serve
-from stage import COMMAND, in_force, wait_until
+from serve import PROXY_TOKEN, PROXY_TOKEN_VARIABLE, TOKEN, Serve, entry
+from stage import COMMAND, TOP, in_force, wait_until
 
 PATH = "/v1/policies/shop"
-LONG_POLL = source(path=PATH, wait="30s", poll="200ms", timeout="2s")
+TOKENLESS = source(path=PATH, wait="30s", poll="200ms", timeout="2s")
+LONG_POLL = {**TOKENLESS, "token": {"env": PROXY_TOKEN_VARIABLE}}
 
 
 @pytest.fixture
@@ -55,6 +57,38 @@ def test_a_push_is_in_force_everywhere_when_push_says_so(set_stage, server):
         assert "1 of 1 proxies have it" in done.stdout
         stage.wait_for_all_workers(in_force(revision), headers=[user(1)], seconds=1)
     assert stage.metric("fetches", outcome="failed") == 0
+
+
+def test_a_proxy_shows_its_token_and_its_version(set_stage, tmp_path):
+    with Serve(tmp_path / "store", COMMAND, options=["--anonymous=false"]) as server:
+        server.push(canary(0))
+        stage = set_stage(config_port=server.port, plugin={"source": LONG_POLL})
+        stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+
+        def told():
+            found = json.loads(server.run("proxies", "shop", "--format", "json").stdout)["proxies"]
+            return [(it["node"], it["state"], it["version"]) for it in found]
+
+        version = re.search(r'^version = "(.*)"', (TOP / "Cargo.toml").read_text(), re.M)[1]
+        wait_until(lambda: told() == [("edge-1", "current", version)], "the proxy")
+        assert "1 of 1 proxies have it" in server.push(canary(0, 2), "--wait").stdout
+        # Without its token the proxy goes on with what it has.
+        server.tokens.write_text(json.dumps([entry(TOKEN)]))
+        server.push(canary(100, 3))
+        wait_until(lambda: stage.metric("fetches", outcome="failed") > 0, "a refusal")
+        assert stage.metric("policy_revision") == 2
+        assert PROXY_TOKEN not in stage.log() and PROXY_TOKEN not in server.log()
+
+
+def test_a_proxy_without_a_token_is_served_and_not_waited_for(set_stage, server):
+    server.push(canary(0))
+    stage = set_stage(config_port=server.port, plugin={"source": {**TOKENLESS, "token": {"env": "NO_SUCH_VARIABLE"}}})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    wait_until(lambda: proxies(server)["edge-1"]["state"] == "unverified", "the proxy")
+    assert "source token NO_SUCH_VARIABLE is missing" in stage.log()
+    done = server.push(canary(100, 2), "--wait", "--timeout", "1s", check=False)
+    assert "no proxy asks for it" in done.stdout and "since unverified: 1" in done.stdout
+    stage.wait_for_all_workers(in_force(2), headers=[user(1)])
 
 
 def test_only_signed_policies_are_taken(set_stage, server, keys, tmp_path):

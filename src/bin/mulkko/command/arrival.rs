@@ -11,13 +11,13 @@ use serde::Serialize;
 use super::moments::duration;
 use super::output::{ERROR, GOOD, WARNING, painted};
 use super::remote::Connection;
-use super::serve::{ProxyItem, Spread, Standing, State};
+use super::serve::{Spread, Standing, State};
 use super::tables::grouped;
 
 /// How often the server is asked.
 const PACE: Duration = Duration::from_millis(200);
 /// The most proxies that are named.
-const MOST_NAMED: usize = 10;
+const MOST_NAMED: &str = "10";
 
 /// Whether to wait for the proxies.
 #[derive(Args, Clone, Debug)]
@@ -62,7 +62,7 @@ impl Wait {
         let bar = ProgressBar::no_length().with_style(style());
         bar.set_prefix(name.to_owned());
         loop {
-            let standing = self.standing(connection, name).await?;
+            let standing = self.standing(connection, name, &[("limit", "0")]).await?;
             let spread = standing.policies.get(name).cloned().unwrap_or_default();
             let all = spread.current + spread.behind + spread.refused;
             bar.set_length(all as u64);
@@ -72,32 +72,45 @@ impl Wait {
             if done || started.elapsed() >= timeout {
                 bar.finish_and_clear();
                 let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let named = |state| nodes(&standing.proxies, state);
-                let (refused_by, missing) = (named(State::Refused), named(State::Behind));
+                let refused_by = self.nodes(connection, name, State::Refused, spread.refused).await?;
+                let missing = self.nodes(connection, name, State::Behind, spread.behind).await?;
                 return Ok(Arrival { elapsed_ms, spread, refused_by, missing });
             }
             tokio::time::sleep(PACE).await;
         }
     }
 
-    async fn standing(&self, connection: &Connection, name: &str) -> Result<Standing> {
+    /// The first of those that stand so, where there are any.
+    async fn nodes(
+        &self,
+        connection: &Connection,
+        name: &str,
+        state: State,
+        count: usize,
+    ) -> Result<Vec<String>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let asked = [("state", state.name()), ("limit", MOST_NAMED)];
+        let standing = self.standing(connection, name, &asked).await?;
+        Ok(standing.proxies.into_iter().map(|proxy| proxy.node).collect())
+    }
+
+    async fn standing(
+        &self,
+        connection: &Connection,
+        name: &str,
+        asked: &[(&str, &str)],
+    ) -> Result<Standing> {
         let within = self.alive.as_ms().div_ceil(1_000).to_string();
-        connection.read(&["v1", "proxies"], &[("policy", name), ("seenWithin", &within)]).await
+        let query = [&[("policy", name), ("seenWithin", &within)], asked].concat();
+        connection.read(&["v1", "proxies"], &query).await
     }
 }
 
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} proxies")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn nodes(proxies: &[ProxyItem], state: State) -> Vec<String> {
-    proxies
-        .iter()
-        .filter(|proxy| proxy.state == state)
-        .map(|proxy| proxy.node.clone())
-        .take(MOST_NAMED)
-        .collect()
 }
 
 impl Arrival {
@@ -108,10 +121,18 @@ impl Arrival {
 
     /// For people.
     pub fn told(&self) -> String {
-        let Spread { current, behind, refused, .. } = self.spread;
+        let Spread { current, behind, refused, unverified, .. } = self.spread;
         let all = current + behind + refused;
+        let unsure = match unverified {
+            0 => String::new(),
+            count => format!(
+                "  {} {}: a proxy shows a token as `source.token`, or a certificate\n",
+                painted(WARNING, "not waited for, since unverified:"),
+                grouped(count as u64)
+            ),
+        };
         if all == 0 {
-            return format!("  {}\n", painted(WARNING, "no proxy asks for it"));
+            return format!("  {}\n{unsure}", painted(WARNING, "no proxy asks for it"));
         }
         let style = if self.is_whole() { GOOD } else { WARNING };
         let seconds = Duration::from_millis(self.elapsed_ms).as_secs_f64();
@@ -130,6 +151,6 @@ impl Arrival {
                 text += &format!("  {} {}{more}\n", painted(ERROR, what), named.join(", "));
             }
         }
-        text
+        text + &unsure
     }
 }

@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Outcome;
-use super::output::{Output, STRONG, painted};
-use super::remote::Remote;
-use super::serve::{Audit, Spread, Standing, State};
+use super::output::{ERROR, Output, STRONG, painted};
+use super::remote::{Connection, Remote};
+use super::serve::{Audit, BrokenItem, Spread, Standing};
 use super::tables::{grouped, indented, table};
 
 /// Tell which proxies run which revision, who has refused one, and who has rolled back.
@@ -25,12 +25,25 @@ pub struct Proxies {
 
 impl Proxies {
     pub fn run(&self, output: &Output) -> Result<Outcome> {
-        let query: Vec<_> = self.policy.iter().map(|policy| ("policy", &**policy)).collect();
-        let standing: Standing =
-            self.remote.run(async |connection| connection.read(&["v1", "proxies"], &query).await)?;
+        let standing = self.remote.run(async |connection| self.standing(connection).await)?;
         output.tell(&standing, || shown(&standing))?;
         let is_refused = standing.policies.values().any(|spread| spread.refused > 0);
         Ok(if is_refused { Outcome::Findings } else { Outcome::Good })
+    }
+}
+
+impl Proxies {
+    /// All proxies, page by page.
+    async fn standing(&self, connection: &Connection) -> Result<Standing> {
+        let asked: Vec<_> = self.policy.iter().map(|policy| ("policy", &**policy)).collect();
+        let mut standing: Standing = connection.read(&["v1", "proxies"], &asked).await?;
+        while let Some(after) = standing.next.take() {
+            let query = [&asked[..], &[("after", &*after)]].concat();
+            let page: Standing = connection.read(&["v1", "proxies"], &query).await?;
+            standing.proxies.extend(page.proxies);
+            standing.next = page.next.filter(|next| *next != after);
+        }
+        Ok(standing)
     }
 }
 
@@ -39,23 +52,29 @@ fn shown(standing: &Standing) -> String {
         return "no proxies\n".to_owned();
     }
     let mut text = String::new();
-    for (policy, Spread { revision, current, behind, refused }) in &standing.policies {
+    for (policy, Spread { revision, current, behind, refused, unverified }) in &standing.policies {
+        let unsure = match unverified {
+            0 => String::new(),
+            count => format!(", {} unverified", grouped(*count as u64)),
+        };
         let [current, behind, refused] = [current, behind, refused].map(|count| grouped(*count as u64));
         text += &format!(
-            "{}, revision {revision}: {current} run it, {behind} behind, {refused} refused it\n",
+            "{}, revision {revision}: {current} run it, {behind} behind, {refused} refused it{unsure}\n",
             painted(STRONG, policy)
         );
-        let mut rows = table(&["node", "revision", "state", "heard of", "rolled back"]);
+        let mut rows = table(&["node", "version", "revision", "state", "heard of", "rolled back"]);
         let own = standing.proxies.iter().filter(|proxy| proxy.policy == *policy);
         for proxy in own {
-            let state = match proxy.state {
-                State::Current => "current",
-                State::Behind => "behind",
-                State::Refused => "refused",
-            };
             let age = format!("{:.1} s ago", Duration::from_millis(proxy.age_ms).as_secs_f64());
             let revision = proxy.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string());
-            rows.add_row([proxy.node.clone(), revision, state.to_owned(), age, proxy.rolled_back.join(", ")]);
+            rows.add_row([
+                proxy.node.clone(),
+                proxy.version.clone().unwrap_or_else(|| "-".to_owned()),
+                revision,
+                proxy.state.name().to_owned(),
+                age,
+                proxy.rolled_back.join(", "),
+            ]);
         }
         text += &indented(&rows);
     }
@@ -84,9 +103,13 @@ impl Versions {
         let audit: Audit =
             self.remote.run(async |connection| connection.read(&path, &[("limit", &limit)]).await)?;
         output.tell(&audit, || {
-            let mut rows = table(&["revision", "pushed", "by", "from", "signed by", "changes"]);
+            let mut rows = table(&["revision", "pushed", "by", "from", "signature", "changes"]);
             for push in &audit.changes {
-                let signed = push.version.signed_by.clone().unwrap_or_else(|| "-".to_owned());
+                let signed = match (&push.version.signed_by, &push.version.claimed_by) {
+                    (Some(key), _) => format!("by {key}"),
+                    (None, Some(key)) => format!("not verified ({key})"),
+                    (None, None) => "-".to_owned(),
+                };
                 let (revision, places) = (push.version.revision.to_string(), push.change.places.to_string());
                 rows.add_row([
                     revision,
@@ -97,7 +120,10 @@ impl Versions {
                     places,
                 ]);
             }
-            indented(&rows)
+            let broken = audit.broken.iter().map(|BrokenItem { version, key, problem }| {
+                format!("  {} version {version} ({key}): {problem}\n", painted(ERROR, "broken"))
+            });
+            indented(&rows) + &broken.collect::<String>()
         })?;
         Ok(Outcome::Good)
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::arrival::{Arrival, Wait};
 use super::document::{Document, taken};
-use super::output::{ERROR, GOOD, Output, STRONG, painted};
+use super::output::{ERROR, GOOD, Output, STRONG, WARNING, painted};
 use super::remote::{Answer, Connection, Remote, Replaces};
 use super::serve::{Problem, VersionItem};
 use super::signing::KeyEnv;
@@ -122,11 +122,12 @@ pub async fn tell(
     };
     if !output.is_json() {
         let revision = painted(STRONG, format!("revision {}", version.revision));
-        let (signed, done) = (
-            version.signed_by.as_ref().map(|kid| format!(", signed by {kid}")).unwrap_or_default(),
-            if new { painted(GOOD, "pushed") } else { "is there already".to_owned() },
-        );
+        let (signed, done) =
+            (signature(&version), if new { painted(GOOD, "pushed") } else { "is there already".to_owned() });
         anstream::println!("{name}: {revision} {done}, version {}{signed}", version.version);
+        for warning in &version.warnings {
+            anstream::eprintln!("{}: {warning}", painted(WARNING, "warning"));
+        }
     }
     let arrival = match wait.is_wanted() {
         true => Some(wait.arrival(connection, name, version.revision).await?),
@@ -139,6 +140,15 @@ pub async fn tell(
     let text = arrival.as_ref().map(Arrival::told).unwrap_or_default();
     output.tell(&Told { policy: name.to_owned(), version, new, arrival }, || text)?;
     Ok(outcome)
+}
+
+/// What is known of a version's signature: nothing is signed by a key that the server has not verified it with.
+fn signature(version: &VersionItem) -> String {
+    match (&version.signed_by, &version.claimed_by) {
+        (Some(key), _) => format!(", signed by {key}"),
+        (None, Some(key)) => format!(", its signature ({key}) not verified by the server"),
+        (None, None) => String::new(),
+    }
 }
 
 fn refused(name: &str, problem: &Problem, output: &Output) -> Result<Outcome> {

@@ -48,6 +48,8 @@ pub struct Connection {
     client: Client,
     server: Url,
     token: Option<String>,
+    /// Whether it shows a certificate.
+    has_certificate: bool,
 }
 
 /// A version of a policy, as it was fetched: nobody has verified it.
@@ -107,7 +109,8 @@ impl Remote {
             builder = builder.identity(identity);
         }
         let token = std::env::var(&self.token_env).ok().filter(|token| !token.is_empty());
-        Ok(Connection { client: builder.build()?, server: self.server.clone(), token })
+        let has_certificate = self.client_cert.is_some();
+        Ok(Connection { client: builder.build()?, server: self.server.clone(), token, has_certificate })
     }
 }
 
@@ -165,7 +168,7 @@ impl Connection {
 
     /// Pushes a document.
     pub async fn push(&self, name: &str, document: Vec<u8>, replaces: &Replaces) -> Result<Answer> {
-        if self.token.is_none() {
+        if self.token.is_none() && !self.has_certificate {
             bail!("no token: set MULKKO_TOKEN; `mulkko token` makes one");
         }
         let request = self.request(Method::PUT, &["v1", "policies", name])?.body(document);

@@ -1,12 +1,16 @@
 //! `mulkko serve`: a config cluster.
 
 mod api;
+mod asker;
 mod candidate;
+mod difference;
 mod listen;
 mod metrics;
+mod plugins;
 mod policies;
 mod problem;
 mod proxies;
+mod pushers;
 mod store;
 pub mod tokens;
 
@@ -26,8 +30,9 @@ use super::Outcome;
 use super::moments::duration;
 use super::output::Output;
 use api::Server;
-pub use api::answers::{Audit, ProxyItem, Spread, Standing, VersionItem, Versions};
+pub use api::answers::{Audit, BrokenItem, Spread, Standing, VersionItem, Versions};
 use listen::{Connections, Tls};
+use plugins::Plugins;
 use policies::Policies;
 pub use problem::Problem;
 use proxies::Proxies;
@@ -38,8 +43,9 @@ use tokens::Tokens;
 /// Keep versions of policies, serve them to proxies, and tell who runs what.
 ///
 /// The server holds nothing but what the store holds: run as many as you like over one store. It checks what is pushed as
-/// the plugin does, stores it as it came, and signs nothing. Policies are read by whoever can connect; they are pushed
-/// with tokens. It ends on SIGTERM, when its requests have been answered.
+/// the plugin does, stores it as it came, and signs nothing. Policies are read and pushed with tokens, or with clients'
+/// certificates; on loopback, and with `--anonymous`, everybody may read. It ends on SIGTERM, when its requests have been
+/// answered.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -57,9 +63,20 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
 
-    /// The file of tokens that may push, which `mulkko token` makes entries for; without it nobody may
+    /// The file of tokens and certificates that may read and push, which `mulkko token` makes entries for; without it
+    /// nobody may push
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+
+    /// Whether everybody may read; by default on loopback only. Who has not shown what it may read with is not believed
+    /// to be a proxy, where others have
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    anonymous: Option<bool>,
+
+    /// The plugin configuration of the proxies that policies are for, again for more: what is not signed by its `verify`,
+    /// or names a cluster outside its `clusters`, is refused
+    #[arg(long = "plugin", value_name = "FILE")]
+    plugins: Vec<PathBuf>,
 
     #[command(flatten)]
     tls: Tls,
@@ -91,6 +108,14 @@ pub struct Serve {
     /// The most connections at once
     #[arg(long, value_name = "COUNT", default_value_t = 20_000, help_heading = "Limits")]
     connections: usize,
+
+    /// The most of one address, of IPv6 of one network of 64 bits; by default nine tenths of all
+    #[arg(long, value_name = "COUNT", help_heading = "Limits")]
+    connections_per_address: Option<usize>,
+
+    /// The most proxies of one address that show neither a token nor a certificate
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, help_heading = "Limits")]
+    proxies_per_address: usize,
 
     /// What to log: `debug` shows every request
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Log::Info)]
@@ -143,17 +168,25 @@ impl Serve {
 
     async fn serve(&self) -> Result<()> {
         let store = Store::open(&self.store)?;
-        let tokens = Tokens::open(self.tokens.clone())?;
+        let anonymous = self.anonymous.unwrap_or(self.listen.ip().to_canonical().is_loopback());
+        let tokens = Tokens::open(self.tokens.clone(), anonymous)?;
+        if !anonymous && self.tokens.is_none() {
+            tracing::warn!("nobody may read: there is no file of tokens, and no `--anonymous`");
+        }
+        let plugins = Plugins::open(self.plugins.clone())?;
         let tls = self.tls.config()?;
         let listener = TcpListener::bind(self.listen).with_context(|| self.listen.to_string())?;
         let address = listener.local_addr()?;
 
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(|error| anyhow!("no randomness: {error}"))?;
-        let proxies = Proxies::new(format!("{:016x}", u64::from_le_bytes(id)), self.forget);
+        let name = format!("{:016x}", u64::from_le_bytes(id));
+        let proxies = Proxies::new(name, self.forget, self.proxies_per_address);
         let policies = Policies::new(store, self.refresh);
-        let server = Arc::new(Server::new(policies, proxies, tokens, self.longest_wait, self.body_timeout));
-        let connections = Connections::new(self.connections, server.metrics.connections.clone());
+        let server = Server::new(policies, proxies, (tokens, plugins), self.longest_wait, self.body_timeout);
+        let server = Arc::new(server);
+        let share = self.connections_per_address.unwrap_or(self.connections.saturating_mul(9).div_ceil(10));
+        let connections = Connections::new(self.connections, share, server.metrics.connections.clone());
 
         // Each connection is a file; systems allow 1,024 unless they are asked.
         let most = u64::try_from(self.connections).unwrap_or(u64::MAX).saturating_add(1_000);

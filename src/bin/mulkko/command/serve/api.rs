@@ -17,7 +17,6 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::{Json, Router};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,25 +25,27 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::asker::Asker;
 use super::metrics::Metrics;
+use super::plugins::Plugins;
 use super::policies::Policies;
 use super::problem::Problem;
 use super::proxies::Proxies;
+use super::pushers::Pushers;
 use super::tokens::Tokens;
 
-/// The most pushes that are read at once: each may take 8 MiB, and as much again to be checked.
-const MOST_PUSHES: usize = 4;
 /// What the handlers share.
 pub struct Server {
     pub policies: Policies,
     pub proxies: Proxies,
     pub tokens: Tokens,
+    pub plugins: Plugins,
     pub metrics: Metrics,
     /// The longest that a request may wait for news.
     pub longest_wait: Duration,
     /// How long a body may take.
     pub body_timeout: Duration,
-    pushes: Semaphore,
+    pushers: Pushers,
     /// That the server is to end: who waits is told to ask elsewhere.
     pub ending: CancellationToken,
 }
@@ -53,7 +54,7 @@ impl Server {
     pub fn new(
         policies: Policies,
         proxies: Proxies,
-        tokens: Tokens,
+        (tokens, plugins): (Tokens, Plugins),
         longest_wait: Duration,
         body_timeout: Duration,
     ) -> Server {
@@ -61,10 +62,11 @@ impl Server {
             policies,
             proxies,
             tokens,
+            plugins,
             metrics: Metrics::default(),
             longest_wait,
             body_timeout,
-            pushes: Semaphore::new(MOST_PUSHES),
+            pushers: Pushers::default(),
             ending: CancellationToken::new(),
         }
     }

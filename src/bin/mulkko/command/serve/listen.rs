@@ -1,11 +1,13 @@
 //! Connections: how many, how long they may take, and TLS.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,10 +21,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutWriter;
 use tower_http::add_extension::AddExtension;
+
+use super::asker::network;
 
 /// How long a client may take for its handshake, and for the headers of a request.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,27 +127,56 @@ pub async fn serve(
 /// How many connections there may be, and how many there are.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    free: Arc<Semaphore>,
+    most: usize,
+    most_by_address: usize,
     open: Gauge,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 impl Connections {
-    /// At most so many, counted in a gauge.
-    pub fn new(most: usize, open: Gauge) -> Connections {
-        Connections { free: Arc::new(Semaphore::new(most)), open }
+    /// At most so many, and so many of one address, counted in a gauge.
+    pub fn new(most: usize, most_by_address: usize, open: Gauge) -> Connections {
+        Connections { most, most_by_address, open, by_address: Arc::default() }
+    }
+
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more, if there may be one.
+    fn open(&self, address: IpAddr) -> io::Result<Open> {
+        let address = network(address);
+        let mut by_address = self.by_address();
+        if usize::try_from(self.open.get()).is_ok_and(|open| open >= self.most) {
+            return Err(io::Error::other("too many connections"));
+        }
+        let own = by_address.get(&address).copied().unwrap_or_default();
+        if own >= self.most_by_address {
+            return Err(io::Error::other("too many connections of one address"));
+        }
+        by_address.insert(address, own + 1);
+        self.open.inc();
+        Ok(Open { connections: self.clone(), address })
     }
 }
 
 /// A connection that counts for as long as it is served.
 #[derive(Debug)]
 struct Open {
-    _permit: OwnedSemaphorePermit,
-    open: Gauge,
+    connections: Connections,
+    address: IpAddr,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.open.dec();
+        let mut by_address = self.connections.by_address();
+        self.connections.open.dec();
+        if let Entry::Occupied(mut own) = by_address.entry(self.address) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
     }
 }
 
@@ -154,22 +186,38 @@ struct Limited {
     connections: Connections,
 }
 
-impl<I, S> Accept<I, S> for Limited
-where
-    I: AsyncRead + AsyncWrite,
-{
-    type Stream = Pin<Box<TimeoutWriter<I>>>;
+impl<S> Accept<TcpStream, S> for Limited {
+    type Stream = Pin<Box<TimeoutWriter<TcpStream>>>;
     type Service = AddExtension<S, Arc<Open>>;
     type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, stream: I, service: S) -> Self::Future {
-        let Ok(permit) = Arc::clone(&self.connections.free).try_acquire_owned() else {
-            return ready(Err(io::Error::other("too many connections")));
-        };
-        let open = self.connections.open.clone();
-        open.inc();
-        let mut stream = TimeoutWriter::new(stream);
-        stream.set_timeout(Some(WRITE_TIMEOUT));
-        ready(Ok((Box::pin(stream), AddExtension::new(service, Arc::new(Open { _permit: permit, open })))))
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let open = stream.peer_addr().and_then(|peer| self.connections.open(peer.ip()));
+        ready(open.map(|open| {
+            let mut stream = TimeoutWriter::new(stream);
+            stream.set_timeout(Some(WRITE_TIMEOUT));
+            (Box::pin(stream), AddExtension::new(service, Arc::new(open)))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_leaves_room_for_the_others() {
+        let connections = Connections::new(3, 2, Gauge::default());
+        let open =
+            |address: &str| connections.open(address.parse().unwrap()).map_err(|error| error.to_string());
+        let first = open("10.0.0.1").unwrap();
+        let _second = open("10.0.0.1").unwrap();
+        assert_eq!(open("::ffff:10.0.0.1").unwrap_err(), "too many connections of one address");
+        let other = open("2001:db8::1").unwrap();
+        assert_eq!(open("10.0.0.2").unwrap_err(), "too many connections");
+        drop((first, other));
+        assert_eq!(connections.open.get(), 1);
+        assert_eq!(connections.by_address().len(), 1);
+        assert!(open("10.0.0.1").is_ok());
     }
 }

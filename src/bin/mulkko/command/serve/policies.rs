@@ -1,24 +1,28 @@
 //! The newest version of each policy, for who asks and who waits; and how another becomes the newest.
 
+mod entry;
+mod history;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use futures_util::{StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, watch};
+use futures_util::StreamExt;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use super::candidate::Candidate;
 use super::problem::Problem;
-use super::store::{Record, Store, Version};
+use super::store::{Found, Record, Store, Version, etag, hex};
 use crate::command::moments::now_ms;
+use entry::Entry;
+pub use history::Broken;
 
 /// How often a push is tried again that another server's has overtaken, and that has no precondition to fail.
 const MOST_TRIES: usize = 16;
@@ -29,14 +33,6 @@ pub struct Policies {
     /// How old the answer of the store may be.
     refresh: Duration,
     entries: Mutex<HashMap<String, Arc<Entry>>>,
-}
-
-struct Entry {
-    newest: watch::Sender<Option<Arc<Served>>>,
-    /// When the store was last asked; who holds it asks, or pushes.
-    asked: AsyncMutex<Option<Instant>>,
-    /// The same, for who only looks.
-    asked_last: Mutex<Option<Instant>>,
 }
 
 /// A version that is served.
@@ -118,11 +114,7 @@ impl Policies {
         if let Some(entry) = entries.get(name) {
             return Arc::clone(entry);
         }
-        let entry = Arc::new(Entry {
-            newest: watch::Sender::new(None),
-            asked: AsyncMutex::new(None),
-            asked_last: Mutex::new(None),
-        });
+        let entry = Arc::new(Entry::new());
         entries.insert(name.to_owned(), Arc::clone(&entry));
         entry
     }
@@ -130,10 +122,7 @@ impl Policies {
     /// Forgets what is no policy: anybody can ask for any name.
     fn drop_unknown(&self, name: &str) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries
-            .get(name)
-            .is_some_and(|entry| Arc::strong_count(entry) <= 2 && entry.newest.borrow().is_none())
-        {
+        if entries.get(name).is_some_and(|entry| Arc::strong_count(entry) <= 2 && entry.numbers().last == 0) {
             entries.remove(name);
         }
     }
@@ -168,25 +157,42 @@ impl Policies {
         Ok(newest)
     }
 
-    /// Asks the store for versions that others have pushed.
+    /// Asks the store for versions that others have pushed. What is no version is passed over.
     async fn look(&self, name: &str, entry: &Entry) -> Result<()> {
-        let known = entry.newest.borrow().as_ref().map(|served| served.record().version);
-        let mut number = match known {
-            Some(number) => number,
-            None => match self.store.numbers(name).await? {
-                Some((_, newest)) => newest - 1,
-                None => return Ok(()),
-            },
-        };
+        let mut number = entry.numbers().last;
         let mut found = None;
-        while let Some(version) = self.store.version(name, number + 1).await? {
-            number += 1;
-            found = Some(version);
+        if number == 0 {
+            for there in self.store.numbers(name).await?.into_iter().rev() {
+                number = number.max(there);
+                found = self.found(name, entry, there).await?.flatten();
+                if found.is_some() {
+                    break;
+                }
+            }
         }
+        while let Some(next) = self.found(name, entry, number.saturating_add(1)).await? {
+            number = number.saturating_add(1);
+            found = next.or(found);
+        }
+        entry.saw(number);
         if let Some(version) = found {
-            entry.newest.send_replace(Some(Arc::new(Served { version, gzip: OnceCell::new() })));
+            entry.serve(Arc::new(Served { version, gzip: OnceCell::new() }));
         }
         Ok(())
+    }
+
+    /// What lies under a number, if anything does: a version, or what is none, which is said once.
+    async fn found(&self, name: &str, entry: &Entry, number: u64) -> Result<Option<Option<Version>>> {
+        match self.store.version(name, number).await? {
+            None => Ok(None),
+            Some(Found::Whole(version)) => Ok(Some(Some(version))),
+            Some(Found::Broken(problem)) => {
+                let key = self.store.key(name, number);
+                tracing::error!(policy = name, version = number, key, problem, "a version is broken");
+                entry.numbers().broken.insert(number, problem);
+                Ok(Some(None))
+            }
+        }
     }
 
     /// Waits until the newest version of a policy has another ETag than `etag`; `None` when it is `until` first.
@@ -212,6 +218,12 @@ impl Policies {
         known.collect()
     }
 
+    /// How many broken versions were met, by policy.
+    pub fn broken(&self) -> Vec<(String, usize)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().map(|(name, entry)| (name.clone(), entry.numbers().broken.len())).collect()
+    }
+
     /// Looks for what other servers have pushed, for those who wait. Never ends.
     pub async fn keep_fresh(&self) {
         let mut ticks = tokio::time::interval(self.refresh);
@@ -231,10 +243,10 @@ impl Policies {
         }
     }
 
-    /// Makes a document the newest version.
+    /// Makes a document the newest version. What takes long, like comparing two documents, keeps nobody waiting.
     ///
     /// # Errors
-    /// 412 when another version is the newest than the one that is asked for, 422 for a revision that is not above it.
+    /// 412 when another version is the newest than the one that is asked for, 422 for a revision that does not follow it.
     pub async fn push(
         &self,
         name: &str,
@@ -244,12 +256,14 @@ impl Policies {
     ) -> Result<Pushed, Problem> {
         let unavailable = |error: anyhow::Error| Problem::unavailable(&error);
         let entry = self.entry(name);
-        let mut asked = entry.asked.lock().await;
         let candidate = Arc::new(candidate);
         for _ in 0..MOST_TRIES {
-            self.look(name, &entry).await.map_err(unavailable)?;
-            entry.asked(&mut asked);
-            let newest = entry.newest.borrow().clone();
+            {
+                let mut asked = entry.asked.lock().await;
+                self.look(name, &entry).await.map_err(unavailable)?;
+                entry.asked(&mut asked);
+            }
+            let (newest, last) = (entry.newest.borrow().clone(), entry.numbers().last);
             // A push whose answer was lost is pushed again.
             if let Some(served) = newest.as_ref().filter(|it| it.version.document == candidate.document) {
                 return Ok(Pushed::Unchanged(Arc::clone(served)));
@@ -260,59 +274,28 @@ impl Policies {
             if let Some(newest) = &newest {
                 candidate.follows(newest.record().revision)?;
             }
-            let version = version(newest, Arc::clone(&candidate), author).await.map_err(unavailable)?;
+            let number = last.saturating_add(1);
+            let version =
+                version(number, newest, Arc::clone(&candidate), author).await.map_err(unavailable)?;
+            // Who has stored another version under this number meanwhile was first.
             if self.store.create(name, &version).await.map_err(unavailable)? {
                 let served = Arc::new(Served { version, gzip: OnceCell::new() });
-                entry.newest.send_replace(Some(Arc::clone(&served)));
+                entry.saw(number);
+                entry.serve(Arc::clone(&served));
                 return Ok(Pushed::Stored(served));
             }
         }
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many push this policy at once"))
     }
-
-    /// The records of a policy's versions, the newest first, below the version number `before`.
-    pub async fn records(&self, name: &str, before: Option<u64>, most: usize) -> Result<Vec<Record>> {
-        let Some((first, newest)) = self.store.numbers(name).await? else { return Ok(Vec::new()) };
-        let end = before.map_or(newest, |before| newest.min(before.saturating_sub(1)));
-        let numbers = (first..=end).rev().take(most);
-        let read = numbers.map(|number| self.store.record(name, number));
-        let records: Vec<_> = futures_util::stream::iter(read).buffered(16).try_collect().await?;
-        Ok(records.into_iter().flatten().collect())
-    }
-
-    /// The version with a revision: revisions rise with versions, so this takes a few looks.
-    pub async fn revision(&self, name: &str, revision: u64) -> Result<Option<Version>> {
-        let Some((mut first, mut last)) = self.store.numbers(name).await? else { return Ok(None) };
-        while first < last {
-            let middle = first.midpoint(last);
-            let record = self.store.record(name, middle).await?.context("a version is missing")?;
-            if record.revision < revision {
-                first = middle + 1;
-            } else {
-                last = middle;
-            }
-        }
-        let found = self.store.version(name, first).await?;
-        Ok(found.filter(|version| version.record.revision == revision))
-    }
 }
 
-impl Entry {
-    fn is_fresh(&self, refresh: Duration) -> bool {
-        let asked = *self.asked_last.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.is_some_and(|at| at.elapsed() < refresh)
-    }
-
-    fn asked(&self, asked: &mut Option<Instant>) {
-        let now = Some(Instant::now());
-        *asked = now;
-        *self.asked_last.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    }
-}
-
-/// The version that a document becomes.
-async fn version(newest: Option<Arc<Served>>, candidate: Arc<Candidate>, author: &Author) -> Result<Version> {
-    let number = newest.as_ref().map_or(1, |served| served.record().version + 1);
+/// The version that a document becomes under a number.
+async fn version(
+    number: u64,
+    newest: Option<Arc<Served>>,
+    candidate: Arc<Candidate>,
+    author: &Author,
+) -> Result<Version> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let Author { by, from } = author.clone();
@@ -323,6 +306,8 @@ async fn version(newest: Option<Arc<Served>>, candidate: Arc<Candidate>, author:
             revision: candidate.revision,
             etag: etag(&candidate.document),
             signed_by: candidate.signed_by.clone(),
+            verified: candidate.verified,
+            bytes: Some(candidate.document.len() as u64),
             id: hex(&id),
             at_ms: now_ms(),
             by,
@@ -332,13 +317,4 @@ async fn version(newest: Option<Arc<Served>>, candidate: Arc<Candidate>, author:
         document: candidate.document.clone(),
     });
     Ok(made.await?)
-}
-
-/// The ETag of a document, without quotes.
-pub fn etag(document: &[u8]) -> String {
-    hex(Sha256::digest(document).get(..16).unwrap_or_default())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -52,17 +52,21 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub fn unauthorized() -> Problem {
-        let problem =
-            Problem::new(StatusCode::UNAUTHORIZED, "expected `authorization: Bearer` with a known token");
-        problem.with(WWW_AUTHENTICATE, "Bearer".to_owned())
+    /// Who asks is not known, or `lacks` what it takes.
+    pub fn unauthorized(lacks: Option<String>) -> Problem {
+        let unknown = || "expected `authorization: Bearer` with a known token".to_owned();
+        Problem::new(StatusCode::UNAUTHORIZED, lacks.unwrap_or_else(unknown))
+            .with(WWW_AUTHENTICATE, "Bearer".to_owned())
     }
 
-    pub fn forbidden(holder: &str, policy: &str) -> Problem {
-        Problem::new(
-            StatusCode::FORBIDDEN,
-            format!("the token of {holder} is not good for the policy {policy}"),
-        )
+    /// Who asks is known, and `lacks` what it takes.
+    pub fn forbidden(lacks: String) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, lacks)
+    }
+
+    /// Somebody asks for more at once than may be.
+    pub fn busy(detail: String) -> Problem {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, "1".to_owned())
     }
 
     pub fn not_found(detail: impl Into<String>) -> Problem {

@@ -1,6 +1,7 @@
 //! What the server answers with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, VARY};
@@ -9,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::policies::{Policies, Served};
+use super::super::policies::{Broken, Policies, Served};
 use super::super::problem::Problem;
-use super::super::proxies::{Proxies, Proxy, State};
+use super::super::proxies::{Proxy, Seen, State};
 use super::super::store::{Change, Record};
-use super::asked::{GZIP, ProxiesAsked};
+use super::asked::{GZIP, Place, ProxiesAsked};
 use crate::command::moments::{now_ms, told};
 
 /// Shorter documents are not worth compressing.
@@ -33,6 +34,27 @@ pub struct Names {
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct Versions {
     pub versions: Vec<VersionItem>,
+    /// What lies under other numbers, and cannot be read
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<BrokenItem>,
+}
+
+/// What should be a version, and cannot be read.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = Broken)]
+pub struct BrokenItem {
+    /// Its number
+    pub version: u64,
+    /// The key of its object in the store
+    pub key: String,
+    /// What is wrong with it
+    pub problem: String,
+}
+
+impl From<Broken> for BrokenItem {
+    fn from(Broken { version, key, problem }: Broken) -> BrokenItem {
+        BrokenItem { version, key, problem }
+    }
 }
 
 /// A version of a policy.
@@ -49,14 +71,23 @@ pub struct VersionItem {
     /// When it was pushed
     #[schema(format = DateTime)]
     pub at: String,
-    /// The key that signed it, if any did
+    /// The key that signed it, where the server has verified that
     pub signed_by: Option<String>,
+    /// The key that the document says has signed it, where the server has not verified that
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<String>,
+    /// What to know of a push: proxies that do not know a member of the policy
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Who has changed a policy.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct Audit {
     pub changes: Vec<AuditItem>,
+    /// What lies under other numbers, and cannot be read
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<BrokenItem>,
 }
 
 /// A push.
@@ -82,7 +113,9 @@ impl VersionItem {
             revision: record.revision,
             etag: format!("\"{}\"", record.etag),
             at: told(record.at_ms),
-            signed_by: record.signed_by.clone(),
+            signed_by: record.verified_key().map(str::to_owned),
+            claimed_by: record.signed_by.clone().filter(|_| !record.verified),
+            warnings: Vec::new(),
         }
     }
 }
@@ -102,6 +135,9 @@ pub struct Standing {
     pub policies: BTreeMap<String, Spread>,
     /// The proxies, by policy and node
     pub proxies: Vec<ProxyItem>,
+    /// There are more: what to ask for the next page with, as `after`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// How far a version has come.
@@ -115,6 +151,13 @@ pub struct Spread {
     pub behind: usize,
     /// How many have refused it
     pub refused: usize,
+    /// How many say something of themselves that nobody believes: they are in no other count
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unverified: usize,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A proxy.
@@ -130,6 +173,9 @@ pub struct ProxyItem {
     pub state: State,
     /// The revision that is in force there, if any is
     pub revision: Option<u64>,
+    /// The version of its plugin, if it tells it
+    #[serde(default)]
+    pub version: Option<String>,
     /// How long ago it was heard of, in milliseconds
     pub age_ms: u64,
     /// The ETag of the document that it refuses, if it does
@@ -139,48 +185,72 @@ pub struct ProxyItem {
 }
 
 impl Standing {
-    /// The proxies that are asked for.
-    pub async fn of(policies: &Policies, proxies: &Proxies, asked: &ProxiesAsked) -> Result<Standing> {
-        let most = usize::try_from(asked.limit.unwrap_or(1_000)).unwrap_or(usize::MAX);
+    /// Of `all` proxies, sorted by their places, those that are asked for.
+    pub async fn of(policies: &Policies, all: Vec<Seen>, asked: &ProxiesAsked) -> Result<Standing> {
         let now_ms = now_ms();
-        let age_ms = |proxy: &Proxy| now_ms.saturating_sub(proxy.seen_ms).max(0).unsigned_abs();
+        let age_ms = |seen: &Seen| now_ms.saturating_sub(seen.seen_ms).max(0).unsigned_abs();
         let longest_ms = asked.seen_within.map_or(u64::MAX, |seconds| u64::from(seconds) * 1_000);
         let mut standing = Standing::default();
-        let mut newest: Option<(String, Option<std::sync::Arc<Served>>)> = None;
-        let all = proxies.all(policies.store()).await?;
-        let wanted = all.into_iter().filter(|proxy| {
-            asked.policy.as_ref().is_none_or(|policy| *policy == proxy.policy) && age_ms(proxy) <= longest_ms
+        let mut newest: Option<(String, Option<Arc<Served>>)> = None;
+        let wanted = all.into_iter().filter(|seen| {
+            asked.policy.as_ref().is_none_or(|policy| *policy == seen.proxy.policy)
+                && age_ms(seen) <= longest_ms
         });
         // They come sorted by policy.
-        for proxy in wanted {
+        for seen in wanted {
+            let proxy = &*seen.proxy;
             if newest.as_ref().is_none_or(|(policy, _)| *policy != proxy.policy) {
                 newest = Some((proxy.policy.clone(), policies.newest(&proxy.policy).await?));
             }
             let Some((_, Some(served))) = &newest else { continue };
             let record = served.record();
             let state = proxy.state(record.revision, &record.etag);
-            let spread = standing.policies.entry(proxy.policy.clone()).or_default();
-            spread.revision = record.revision;
-            match state {
-                State::Current => spread.current += 1,
-                State::Behind => spread.behind += 1,
-                State::Refused => spread.refused += 1,
+            if !standing.policies.contains_key(&proxy.policy) {
+                standing.policies.insert(proxy.policy.clone(), Spread::of(record.revision));
             }
-            if standing.proxies.len() < most && asked.state.is_none_or(|wanted| wanted == state) {
-                let age_ms = age_ms(&proxy);
-                let Proxy { policy, node, revision, refused, rolled_back, .. } = proxy;
-                standing.proxies.push(ProxyItem {
-                    policy,
-                    node,
-                    state,
-                    revision,
-                    age_ms,
-                    refused,
-                    rolled_back,
-                });
+            if let Some(spread) = standing.policies.get_mut(&proxy.policy) {
+                spread.count(state);
+            }
+            if asked.state.is_none_or(|wanted| wanted == state) && asked.is_after(proxy) {
+                standing.list(proxy, state, age_ms(&seen), asked.most());
             }
         }
         Ok(standing)
+    }
+
+    /// Lists a proxy where there is room for it on the page, or says where the next one begins.
+    fn list(&mut self, proxy: &Proxy, state: State, age_ms: u64, most: usize) {
+        if self.proxies.len() < most {
+            self.proxies.push(ProxyItem::of(proxy, state, age_ms));
+        } else if self.next.is_none() {
+            self.next = self
+                .proxies
+                .last()
+                .map(|last| Place(&last.policy, last.state == State::Unverified, &last.node).to_string());
+        }
+    }
+}
+
+impl Spread {
+    fn of(revision: u64) -> Spread {
+        Spread { revision, ..Spread::default() }
+    }
+
+    fn count(&mut self, state: State) {
+        let count = match state {
+            State::Current => &mut self.current,
+            State::Behind => &mut self.behind,
+            State::Refused => &mut self.refused,
+            State::Unverified => &mut self.unverified,
+        };
+        *count += 1;
+    }
+}
+
+impl ProxyItem {
+    fn of(proxy: &Proxy, state: State, age_ms: u64) -> ProxyItem {
+        let Proxy { policy, node, revision, refused, rolled_back, version, verified: _ } = proxy.clone();
+        ProxyItem { policy, node, state, revision, version, age_ms, refused, rolled_back }
     }
 }
 

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use super::super::policies::Precondition;
 use super::super::problem::Problem;
-use super::super::proxies::State;
+use super::super::proxies::{Proxy, State};
 
 /// What ends the ETag of a compressed document: it is another representation.
 pub const GZIP: &str = "-gzip";
@@ -97,8 +97,54 @@ pub struct ProxiesAsked {
     /// Only those that were heard of within so many seconds
     pub seen_within: Option<u32>,
     /// The most that are listed, all being counted; 1,000 where absent
-    #[param(maximum = 100000)]
-    pub limit: Option<u32>,
+    #[param(maximum = 1000)]
+    pub limit: Option<usize>,
+    /// Only those after this one: what the page before says as `next`
+    pub after: Option<String>,
+}
+
+impl ProxiesAsked {
+    /// As it is, if it can be answered.
+    pub fn checked(self) -> Result<ProxiesAsked, Problem> {
+        let unreadable = || Problem::bad_request("expected as `after` what the page before says as `next`");
+        if self.limit.is_some_and(|limit| limit > MOST_ITEMS) {
+            return Err(Problem::bad_request(format!("expected a `limit` of at most {MOST_ITEMS}")));
+        }
+        match self.after.as_deref().map(Place::parse) {
+            Some(None) => Err(unreadable()),
+            _ => Ok(self),
+        }
+    }
+
+    /// The most that are wanted.
+    pub fn most(&self) -> usize {
+        self.limit.unwrap_or(MOST_ITEMS)
+    }
+
+    /// Whether a proxy comes after the page before.
+    pub fn is_after(&self, proxy: &Proxy) -> bool {
+        let after = self.after.as_deref().and_then(Place::parse);
+        after.is_none_or(|Place(policy, is_unverified, node)| proxy.place() > (policy, is_unverified, node))
+    }
+}
+
+/// Where a proxy stands in the list: its policy, whether it is not believed, its node.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'t>(pub &'t str, pub bool, pub &'t str);
+
+impl<'t> Place<'t> {
+    fn parse(text: &'t str) -> Option<Place<'t>> {
+        let (policy, rest) = text.split_once('/')?;
+        let (is_unverified, node) = rest.split_once('/')?;
+        Some(Place(policy, is_unverified.parse::<u8>().ok()? == 1, node))
+    }
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Place(policy, is_unverified, node) = self;
+        write!(f, "{policy}/{}/{node}", u8::from(*is_unverified))
+    }
 }
 
 /// The version number before which, and how many.

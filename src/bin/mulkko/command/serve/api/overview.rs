@@ -1,5 +1,6 @@
 //! How proxies and the server itself are doing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,22 +13,40 @@ use tokio::time::timeout;
 
 use super::answers::Standing;
 use super::asked::ProxiesAsked;
-use super::refusals::{Unavailable, Unreadable};
-use super::{Answer, Problem, Shared};
+use super::refusals::{NotRead, Unavailable, Unreadable};
+use super::{Answer, Asker, Problem, Shared};
 
 /// Which proxies run which revision.
 #[utoipa::path(
     get, path = "/v1/proxies", operation_id = "listProxies",
+    security((), ("token" = [])),
     params(ProxiesAsked),
     responses(
         (status = OK, body = Standing, description = "The proxies of all servers, and how they stand to the newest versions"),
         Unreadable,
+        NotRead,
         Unavailable,
     )
 )]
-pub async fn proxies(State(server): Shared, asked: Result<Query<ProxiesAsked>, QueryRejection>) -> Answer {
+pub async fn proxies(
+    State(server): Shared,
+    asker: Asker,
+    asked: Result<Query<ProxiesAsked>, QueryRejection>,
+) -> Answer {
     let Query(asked) = asked.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let standing = Standing::of(&server.policies, &server.proxies, &asked).await;
+    let asked = asked.checked()?;
+    match &asked.policy {
+        Some(policy) => drop(server.tokens.reader(&asker, policy)?),
+        None => drop(server.tokens.readable(&asker, [])?),
+    }
+    let mut all = server.proxies.all(server.policies.store()).await;
+    if asked.policy.is_none() {
+        let names: BTreeSet<_> = all.iter().map(|seen| &*seen.proxy.policy).collect();
+        let readable: BTreeSet<_> =
+            server.tokens.readable(&asker, names)?.into_iter().map(str::to_owned).collect();
+        all.retain(|seen| readable.contains(&seen.proxy.policy));
+    }
+    let standing = Standing::of(&server.policies, all, &asked).await;
     Ok(Json(standing.map_err(|error| Problem::unavailable(&error))?).into_response())
 }
 
@@ -37,7 +56,7 @@ pub async fn proxies(State(server): Shared, asked: Result<Query<ProxiesAsked>, Q
     responses((status = OK, body = String, content_type = "application/openmetrics-text", description = "The metrics"))
 )]
 pub async fn metrics(State(server): Shared) -> Response {
-    let all = server.proxies.all(server.policies.store()).await.unwrap_or_default();
+    let all = server.proxies.all(server.policies.store()).await;
     let text = server.metrics.text(&server.policies, &all);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

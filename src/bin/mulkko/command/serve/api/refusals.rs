@@ -26,6 +26,11 @@ pub enum NoSuch {
     NotThere(Problem),
 }
 
+/// Somebody who may not read, where not everybody may.
+#[derive(IntoResponses)]
+#[response(status = UNAUTHORIZED, content_type = "application/problem+json")]
+pub struct NotRead(#[expect(dead_code, reason = "a shape")] Problem);
+
 /// Somebody who may not.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "shapes")]
@@ -57,6 +62,9 @@ pub enum NotPushed {
     /// The policy is refused.
     #[response(status = UNPROCESSABLE_ENTITY, content_type = "application/problem+json")]
     Refused(Problem),
+    /// Whoever it is pushes too much at once.
+    #[response(status = TOO_MANY_REQUESTS, content_type = "application/problem+json")]
+    Busy(Problem),
     /// Neither `if-match` nor `if-none-match: *`.
     #[response(status = PRECONDITION_REQUIRED, content_type = "application/problem+json")]
     Unconditional(Problem),
