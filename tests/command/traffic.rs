@@ -167,6 +167,35 @@ fn a_log_tells_where_clients_are() {
     }
 }
 
+#[test]
+fn flags_are_counted() {
+    let policy = json!({
+        "flags": {
+            "cart": { "state": "ENABLED", "variants": { "on": true, "off": false }, "defaultVariant": "off",
+                "targeting": { "if": [{ "==": [{ "var": "plan" }, "pro"] },
+                    { "fractional": [["on", 30], ["off", 70]] }] } },
+            "banner": { "state": "DISABLED", "variants": { "on": true } },
+        },
+    });
+    let file = scratch("flags.json");
+    fs::write(&file, policy.to_string()).unwrap();
+    let simulated = |options: &[&str]| {
+        let file = file.to_str().unwrap();
+        let output = run(&[&["simulate", file, "--keys", "100000"], options].concat());
+        assert_eq!(output.status.code(), Some(0));
+        answer(&output)["flags"].clone()
+    };
+    let flags = simulated(&["--context", r#"{"plan": "pro"}"#]);
+    let [banner, cart] = [&flags[0], &flags[1]];
+    assert_eq!(banner["variants"][1], json!({ "variant": null, "keys": 100_000, "share": 1.0 }));
+    let on = cart["variants"].as_array().unwrap().iter().find(|it| it["variant"] == "on").unwrap();
+    assert_likely(on["keys"].as_u64().unwrap(), 100_000, 0.3);
+    assert_eq!(cart["reasons"], json!({ "TARGETING_MATCH": 100_000 }));
+    let told = simulated(&["--flag", "cart"]);
+    assert_eq!(told[0]["reasons"], json!({ "DEFAULT": 100_000 }));
+    assert_eq!(told[1], Value::Null);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_million_keys_take_less_memory_than_they_are() {
