@@ -34,6 +34,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether they say the host or the path.
+    pub fn says_where(&self) -> bool {
+        self.host.is_some() || self.path.is_some()
+    }
+
     /// The request, put together from the options and, where they are silent, from `base`.
     pub fn asked(&self, base: Asked) -> Asked {
         let mut headers = base.headers;
@@ -123,6 +128,11 @@ pub struct ContextOption {
 }
 
 impl ContextOption {
+    /// The context, if one is given.
+    pub fn given(&self) -> Option<Context> {
+        self.context.clone().map(of_members)
+    }
+
     /// The context of somebody with this key, unless it says another itself.
     pub fn of(&self, key: &str) -> Context {
         let mut members = self.context.clone().unwrap_or_default();
