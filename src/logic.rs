@@ -71,7 +71,7 @@ pub use budget::Steps;
 pub use compile::operation;
 pub use eval::Failure;
 pub use value::{List, Object, Value};
-pub use var::{Data, Key, Var, Way};
+pub use var::{Data, Key, Var, Way, built_in};
 
 /// Compiles all expressions of one policy.
 ///

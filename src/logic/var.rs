@@ -142,7 +142,9 @@ impl Attributes {
     }
 }
 
-fn built_in(name: &str) -> Option<Var> {
+/// What a name asks a request for, whatever the policy; `None` of a name that only an attribute or a context can have.
+#[must_use]
+pub fn built_in(name: &str) -> Option<Var> {
     Some(match name {
         "targetingKey" => Var::TargetingKey,
         "request.method" => Var::Method,

@@ -60,6 +60,16 @@ def test_logs_of_texts_are_read(set_stage, tmp_path, text, user):
     assert in_canary < moved
 
 
+def test_a_log_that_tells_no_key_is_no_good_news(set_stage, tmp_path):
+    """Envoy's own format has the path and no user: of a new seed it shows nothing, which is not that nobody moves."""
+    stage = set_stage(policy=OLD, edit=lambda it: it.connection_manager["access_log"][0]["typed_config"].pop("log_format"))
+    stage.wait_for_all_workers(in_force(1))
+    visit(stage)
+    change = diff(stage, tmp_path, RESEEDED, expected=1)["changes"][0]
+    assert change["kind"] == "unknown"
+    assert change["unknown"][0]["lacks"] == f"{USERS} of {USERS} requests tell no key (header x-user-id)"
+
+
 def visit(stage):
     """Sends a request for each user; gives the variant of each."""
     with stage.connection_per_worker() as connections:

@@ -1,12 +1,12 @@
 //! `mulkko explain`: what a request gets, and every step on the way to it.
 
-mod conditions;
+pub mod conditions;
 mod curl;
-mod expression;
+pub mod expression;
 mod shown;
 mod steps;
 mod timeline;
-mod unmatched;
+pub mod unmatched;
 
 use std::cell::RefCell;
 

@@ -6,6 +6,8 @@ use mulkko::cases::Asked;
 use mulkko::decide::Node;
 use mulkko::dry_run::DryRun;
 use mulkko::guard::RolledBack;
+use mulkko::ofrep::Context;
+use serde_json::{Map, Value, json};
 
 use super::document::{Plugin, Taken};
 use super::moments::{instant, now_ms};
@@ -32,6 +34,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether they say the host or the path.
+    pub fn says_where(&self) -> bool {
+        self.host.is_some() || self.path.is_some()
+    }
+
     /// The request, put together from the options and, where they are silent, from `base`.
     pub fn asked(&self, base: Asked) -> Asked {
         let mut headers = base.headers;
@@ -112,6 +119,37 @@ impl Proxy {
         run.rolled_back = RolledBack::named(&run.policy, names);
         Ok(run)
     }
+}
+
+/// What clients say who ask for flags.
+#[derive(Args, Clone, Debug)]
+pub struct ContextOption {
+    /// For whom clients of OFREP ask for flags, beside the key: `{"plan": "pro"}`
+    #[arg(long, value_name = "JSON", value_parser = members, help_heading = "The request")]
+    context: Option<Map<String, Value>>,
+}
+
+impl ContextOption {
+    /// The context, if one is given.
+    pub fn given(&self) -> Option<Context> {
+        self.context.clone().map(of_members)
+    }
+
+    /// The context of somebody with this key, unless it says another itself.
+    pub fn of(&self, key: &str) -> Context {
+        let mut members = self.context.clone().unwrap_or_default();
+        members.entry("targetingKey").or_insert_with(|| key.into());
+        of_members(members)
+    }
+}
+
+fn members(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn of_members(members: Map<String, Value>) -> Context {
+    // An object always is a context.
+    Context::read(json!({ "context": members }).to_string().as_bytes()).unwrap_or_default()
 }
 
 /// When.

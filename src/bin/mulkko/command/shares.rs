@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use mulkko::bucket::Threshold;
-use mulkko::policy::{Key, Rollout, Source};
+use mulkko::policy::{Rollout, Source};
 use mulkko::schedule::{Cut, Split, VariantId};
 
 /// So many of the 2³² buckets, as a percentage: `25 %`, `33.3333 %`.
@@ -47,9 +47,9 @@ pub fn told(rollout: &Rollout, split: Split<'_>) -> String {
     shares.collect::<Vec<_>>().join(", ")
 }
 
-/// Where a key comes from: `header x-user-id or cookie id`.
-pub fn key_sources(key: &Key) -> String {
-    let sources = key.from.iter().map(|source| match source {
+/// Where a key or an attribute comes from: `header x-user-id or cookie id`.
+pub fn sources(from: &[Source]) -> String {
+    let sources = from.iter().map(|source| match source {
         Source::Header(name) => format!("header {name}"),
         Source::Cookie(name) => format!("cookie {name}"),
         Source::Query(name) => format!("query parameter {name}"),

@@ -2,6 +2,8 @@
 
 mod chart;
 mod counts;
+mod flags;
+mod ratio;
 mod shown;
 
 use std::path::PathBuf;
@@ -9,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use mulkko::cases::Asked;
-use mulkko::decide::Reason;
+use mulkko::decide::{Decision, Reason};
 use mulkko::dry_run::DryRun;
 use mulkko::moment::Duration;
 use mulkko::policy::{Policy, RolloutId};
@@ -21,9 +23,11 @@ use super::Outcome;
 use super::document::Input;
 use super::moments::{self, duration};
 use super::output::Output;
-use super::request::{At, Options, Proxy};
-use super::traffic::{Keys, Template, samples, tally};
+use super::request::{At, ContextOption, Options, Proxy, plain};
+use super::traffic::{Keys, Sample, Template, samples, tally};
 use counts::Counts;
+use flags::{OfFlag, Told};
+use ratio::SampleRatio;
 
 /// The most instants at which shares are counted.
 const MOST_INSTANTS: usize = 200;
@@ -35,7 +39,8 @@ const UNLIKELY: f64 = 0.001;
 /// Count who gets what: shares per variant, overlap between rollouts, and whether the split is as intended.
 ///
 /// Every key makes a request for each rollout: one that its hosts and matches fit, with what the options below add. Each
-/// targeting key of the policy, and for a rolling update the proxy's id, is the simulated one.
+/// targeting key of the policy, and for a rolling update the proxy's id, is the simulated one. Flags are counted as a client of
+/// OFREP gets them that asks for that key.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -65,8 +70,15 @@ pub struct Simulate {
     #[arg(long = "rollout", value_name = "NAME")]
     rollouts: Vec<String>,
 
+    /// Count for this flag only; may be given many times
+    #[arg(long = "flag", value_name = "KEY")]
+    flags: Vec<String>,
+
     #[command(flatten)]
     request: Options,
+
+    #[command(flatten)]
+    context: ContextOption,
 
     #[command(flatten)]
     proxy: Proxy,
@@ -84,6 +96,8 @@ struct Simulation {
     rollouts: Vec<OfRollout>,
     /// The rollouts for which no request was found.
     without: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flags: Vec<OfFlag>,
     overlaps: Vec<Overlap>,
     #[serde(skip)]
     range_ms: (i64, i64),
@@ -123,16 +137,6 @@ struct Share {
     intended: f64,
 }
 
-/// Whether a split is as intended, by a χ² test.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SampleRatio {
-    chi_squared: f64,
-    /// How likely a deviation as large is by chance.
-    p: f64,
-    as_intended: bool,
-}
-
 /// The shares from an instant on.
 #[derive(Debug, Serialize)]
 struct Since {
@@ -160,13 +164,15 @@ impl Simulate {
         for name in &self.rollouts {
             run.policy.rollout_named(name).with_context(|| format!("the policy has no rollout `{name}`"))?;
         }
-        let is_told = |name: &str| self.rollouts.is_empty() || self.rollouts.iter().any(|it| it == name);
+        let flags = Told::of(&run.policy, &self.flags, self.rollouts.is_empty())?;
+        let all = self.rollouts.is_empty() && self.flags.is_empty();
+        let is_told = |name: &str| all || self.rollouts.iter().any(|it| it == name);
         let (samples, without) = samples(&whole, &run, &self.request, is_told);
         let from_ms = run.host.now_ms;
         let over_ms = self.over.map_or(0, |it| i64::try_from(it.as_ms()).unwrap_or(i64::MAX));
         let range_ms = (from_ms, from_ms.saturating_add(over_ms));
         let instants = instants(&run.policy, range_ms, asks_for_the_time(&whole));
-        let counts = counted(&self.keys, &run, &samples, &instants)?;
+        let counts = self.counted(&run, &samples, &instants, &flags)?;
         if counts.keys == 0 {
             bail!("there are no keys");
         }
@@ -187,6 +193,7 @@ impl Simulate {
             overlaps: overlaps(&run.policy, &counts),
             rollouts,
             without,
+            flags: flags.counted(&run.policy, &counts),
             range_ms,
         };
         if let Some(path) = &self.svg {
@@ -198,6 +205,44 @@ impl Simulate {
         let is_good = simulation.rollouts.iter().all(as_intended) && simulation.without.is_empty();
         Ok(if is_good { Outcome::Good } else { Outcome::Findings })
     }
+
+    /// What every key gets, at each instant.
+    fn counted(&self, run: &DryRun, samples: &[Sample], instants: &[i64], flags: &Told) -> Result<Counts> {
+        let templates: Vec<_> = samples
+            .iter()
+            .map(|sample| (Template::new(&sample.asked, &run.policy), &sample.rollouts))
+            .collect();
+        let template_of_flags = Template::new(&self.request.asked(plain()), &run.policy);
+        let new = || Counts::new(&run.policy, instants.len());
+        let count = |counts: &mut Counts, key: String| {
+            counts.keys += 1;
+            for (i, at_ms) in instants.iter().enumerate() {
+                let mut away = Vec::new();
+                for (template, rollouts) in &templates {
+                    template.decided(run, &key, *at_ms, |decisions| {
+                        for decision in decisions.list.iter().filter(|it| rollouts.contains(&it.rollout)) {
+                            counts.add(i, decision);
+                            away.extend(is_away(&run.policy, decision).then_some(decision.rollout));
+                        }
+                    });
+                }
+                if i == 0 {
+                    counts.meet(&mut away);
+                }
+            }
+            if let (false, Some(at_ms)) = (flags.is_empty(), instants.first()) {
+                let context = self.context.of(&key);
+                template_of_flags
+                    .asked(run, &key, *at_ms, |request| flags.count(counts, &run.policy, request, &context));
+            }
+        };
+        tally(self.keys.source()?, new, count, Counts::merge)
+    }
+}
+
+/// Whether a decision is another variant than the default.
+fn is_away(policy: &Policy, decision: &Decision) -> bool {
+    policy.rollout(decision.rollout).is_some_and(|it| it.default != decision.variant)
 }
 
 /// The instants at which anything may change.
@@ -224,41 +269,6 @@ fn asks_for_the_time(document: &wire::Document) -> bool {
             && matches!(name, Some(mulkko::json::Json::Text(name)) if **name == *"$flagd.timestamp");
     });
     asks
-}
-
-fn counted(
-    keys: &Keys,
-    run: &DryRun,
-    samples: &[super::traffic::Sample],
-    instants: &[i64],
-) -> Result<Counts> {
-    let templates: Vec<_> =
-        samples.iter().map(|sample| (Template::new(&sample.asked, &run.policy), &sample.rollouts)).collect();
-    let new = || Counts::new(&run.policy, instants.len());
-    let count = |counts: &mut Counts, key: String| {
-        counts.keys += 1;
-        for (i, at_ms) in instants.iter().enumerate() {
-            let mut away = Vec::new();
-            for (template, rollouts) in &templates {
-                template.decided(run, &key, *at_ms, |decisions| {
-                    for decision in decisions.list.iter().filter(|it| rollouts.contains(&it.rollout)) {
-                        counts.add(i, decision);
-                        if run
-                            .policy
-                            .rollout(decision.rollout)
-                            .is_some_and(|it| it.default != decision.variant)
-                        {
-                            away.push(decision.rollout);
-                        }
-                    }
-                });
-            }
-            if i == 0 {
-                counts.meet(&mut away);
-            }
-        }
-    };
-    tally(keys.source()?, new, count, Counts::merge)
 }
 
 fn of_rollout(
@@ -301,27 +311,11 @@ fn of_rollout(
         nobody_is_eligible: rollout.when.is_some() && default == counts.keys,
         rollout: rollout.name.to_string(),
         request: asked.clone(),
-        sample_ratio: sample_ratio(&variants, likely),
+        sample_ratio: SampleRatio::of(&variants, likely),
         variants,
         reasons: reasons.filter(|(_, keys)| *keys > 0).collect(),
         over: if instants.len() > 1 { over } else { Vec::new() },
     })
-}
-
-/// Compares the split with what was intended.
-fn sample_ratio(variants: &[Share], likely: f64) -> Option<SampleRatio> {
-    let total: u64 = variants.iter().map(|it| it.split).sum();
-    let intended: Vec<&Share> = variants.iter().filter(|it| it.intended > 0.0).collect();
-    if total == 0 || intended.len() < 2 {
-        return None;
-    }
-    let deviation = |it: &&Share| {
-        let expected = it.intended * total as f64;
-        (it.split as f64 - expected).powi(2) / expected
-    };
-    let chi_squared: f64 = intended.iter().map(deviation).sum();
-    let p = counts::chi_squared_tail(chi_squared, intended.len() - 1);
-    Some(SampleRatio { chi_squared, p, as_intended: p >= likely })
 }
 
 fn overlaps(policy: &Policy, counts: &Counts) -> Vec<Overlap> {

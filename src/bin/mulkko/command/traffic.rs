@@ -7,7 +7,7 @@ mod parallel;
 mod sample;
 mod template;
 
-pub use access_log::{AccessLog, FromClient};
+pub use access_log::{AccessLog, FromClient, Logged};
 pub use keys::Keys;
 pub use parallel::{Source, tally};
 pub use sample::{Sample, applies, candidates, samples};

@@ -1,109 +1,30 @@
 //! Who moves: from which variant to which, for each rollout and each exported flag.
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 
-use mulkko::decide::{Decisions, Request, Values};
-use mulkko::flag::FlagId;
+use mulkko::decide::{Request, Values};
+use mulkko::ofrep::Context;
 use mulkko::policy::Policy;
 use serde::Serialize;
+
+use super::super::moments;
+use super::changes::{Asked, Changed, Libraries};
+use super::meaning::hash;
+use super::names::{Name, Names, What};
+use super::reach::Reach;
+use super::unknown::{Telling, Unknown};
 
 /// The most keys that are told apart for each move.
 const MOST_KEYS: usize = 1_000_000;
 
-/// What can change: the rollouts and the exported flags of both policies, numbered.
-#[derive(Debug)]
-pub struct Names {
-    all: Vec<Name>,
-    numbers: BTreeMap<(What, String), usize>,
-    sides: [Side; 2],
-}
-
-/// The numbers of what one of the policies has.
-#[derive(Debug, Default)]
-struct Side {
-    /// By the rollout's own.
-    rollouts: Vec<usize>,
-    /// By the flag's own; flags that are not exported have none.
-    flags: BTreeMap<FlagId, usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum What {
-    Rollout,
-    Flag,
-}
-
-#[derive(Debug)]
-struct Name {
-    what: What,
-    name: String,
-    /// The default variants, before and after.
-    defaults: [Option<String>; 2],
-}
-
-impl Names {
-    pub fn of(old: &Policy, new: &Policy) -> Names {
-        let mut names = Names { all: Vec::new(), numbers: BTreeMap::new(), sides: Default::default() };
-        names.sides = [names.side(0, old), names.side(1, new)];
-        names
-    }
-
-    fn side(&mut self, side: usize, policy: &Policy) -> Side {
-        let rollouts = policy.rollouts.iter().map(|rollout| {
-            let default = rollout.variant(rollout.default).map(|it| it.name.to_string());
-            self.insert(What::Rollout, &rollout.name, side, default)
-        });
-        let rollouts = rollouts.collect();
-        let exported = policy.exported_flags.iter().filter_map(|id| Some((*id, policy.flag(*id)?)));
-        let flags = exported.map(|(id, flag)| {
-            let default = flag.default.and_then(|it| flag.variant(it)).map(|it| it.name.to_string());
-            (id, self.insert(What::Flag, &flag.key, side, default))
-        });
-        Side { flags: flags.collect(), rollouts }
-    }
-
-    fn insert(&mut self, what: What, name: &str, side: usize, default: Option<String>) -> usize {
-        let number = *self.numbers.entry((what, name.to_owned())).or_insert_with(|| {
-            self.all.push(Name { what, name: name.to_owned(), defaults: [None, None] });
-            self.all.len() - 1
-        });
-        if let Some(slot) = self.all.get_mut(number).and_then(|it| it.defaults.get_mut(side)) {
-            *slot = default;
-        }
-        number
-    }
-
-    /// The names of the rollouts.
-    pub fn rollouts(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().filter(|it| it.what == What::Rollout).map(|it| it.name.as_str())
-    }
-
-    /// The numbers of these rollouts, and of all flags or none.
-    pub fn numbers(&self, rollouts: &[String], flags: bool) -> HashSet<usize> {
-        let is_told = |what, name: &String| match what {
-            What::Rollout => rollouts.contains(name),
-            What::Flag => flags,
-        };
-        self.numbers
-            .iter()
-            .filter(|((what, name), _)| is_told(*what, name))
-            .map(|(_, number)| *number)
-            .collect()
-    }
-
-    /// What a request gets under one of the policies, by number, with the names of the variants.
-    fn got<'p>(side: &Side, (policy, decisions): Decided<'p>) -> BTreeMap<usize, &'p str> {
-        let rollouts = decisions.list.iter().filter(|it| it.applies).filter_map(|it| {
-            let number = side.rollouts.get(usize::try_from(it.rollout).ok()?)?;
-            Some((*number, &*policy.rollout(it.rollout)?.variant(it.variant)?.name))
-        });
-        let flags = decisions.flags.iter().filter_map(|(id, resolution)| {
-            Some((*side.flags.get(id)?, &*policy.flag(*id)?.variant(resolution.variant?)?.name))
-        });
-        rollouts.chain(flags).collect()
-    }
+/// What requests are counted with.
+pub struct Counting<'c> {
+    pub policies: [&'c Policy; 2],
+    pub names: &'c Names,
+    /// What the policies say otherwise, by number.
+    pub changed: Vec<Option<&'c Changed<'c>>>,
+    pub libraries: &'c Libraries,
 }
 
 /// From and to: `None` where the rollout does not concern the request.
@@ -116,6 +37,7 @@ pub struct Moves {
     pub unread: u64,
     unchanged: Vec<u64>,
     moved: Vec<BTreeMap<Way, Moved>>,
+    reach: Vec<Reach>,
 }
 
 #[derive(Debug, Default)]
@@ -125,42 +47,65 @@ struct Moved {
     keys: HashSet<u64>,
 }
 
-/// A policy, and what it decided.
-type Decided<'s> = (&'s Policy, &'s Decisions);
-
 impl Moves {
     pub fn new(names: &Names) -> Moves {
         let moved = names.all.iter().map(|_| BTreeMap::new()).collect();
-        Moves { count: 0, unread: 0, unchanged: vec![0; names.all.len()], moved }
+        let reach = names.all.iter().map(|_| Reach::default()).collect();
+        Moves { count: 0, unread: 0, unchanged: vec![0; names.all.len()], moved, reach }
     }
 
-    /// Counts what one request gets before and after. `key_of` is the hash of its targeting key for a rollout.
+    /// Counts what a request gets before and after. `of` are the numbers of which it tells; without, it tells of all and its
+    /// keys are told apart: one may have many requests.
     pub fn add(
         &mut self,
-        names: &Names,
-        [before, after]: [Decided<'_>; 2],
-        is_told: impl Fn(usize) -> bool,
-        key_of: impl Fn(&str) -> Option<u64>,
+        counting: &Counting<'_>,
+        [old, new]: [&Request<'_>; 2],
+        context: Option<&Context>,
+        of: Option<&HashSet<usize>>,
     ) {
-        let [old, new] = &names.sides;
-        let (before, after) = (Names::got(old, before), Names::got(new, after));
+        let [of_old, of_new] = counting.policies;
+        // What the request says itself goes before what a client says.
+        let said = |policy: &Policy, request: &Request<'_>| {
+            context.map(|it| it.clone().without_known(&Values::new(policy, *request)))
+        };
+        let (said_of_old, said_of_new) = (said(of_old, old), said(of_new, new));
+        let old = Asked::new(of_old, *old, said_of_old.as_ref());
+        let new = Asked::new(of_new, *new, said_of_new.as_ref());
+        let (before, after) = (counting.names.got(0, &old), counting.names.got(1, &new));
         let added = after.keys().filter(|number| !before.contains_key(number));
-        for number in before.keys().chain(added).filter(|number| is_told(**number)) {
-            let (from, to) = (before.get(number).copied(), after.get(number).copied());
-            if from == to {
-                if let Some(unchanged) = self.unchanged.get_mut(*number) {
-                    *unchanged += 1;
-                }
-                continue;
+        let is_told = |number: &&usize| of.is_none_or(|of| of.contains(number));
+        for number in before.keys().chain(added).filter(is_told) {
+            let (from, to) = (before.get(number), after.get(number));
+            let changed = counting.changed.get(*number).copied().flatten();
+            if let Some((changed, reach)) = changed.zip(self.reach.get_mut(*number)) {
+                reach.add(changed, counting.libraries, [from.map(|_| &old), to.map(|_| &new)]);
             }
-            let Some((ways, name)) = self.moved.get_mut(*number).zip(names.all.get(*number)) else {
-                continue;
+            let way = (from.copied().flatten(), to.copied().flatten());
+            let key = |name: &Name| {
+                let key = |asked| of.map_or_else(|| key_of(asked, &name.name), |_| None);
+                key(&new).or_else(|| key(&old))
             };
-            let moved = ways.entry((from.map(str::to_owned), to.map(str::to_owned))).or_default();
-            moved.count += 1;
-            if moved.keys.len() < MOST_KEYS {
-                moved.keys.extend(key_of(&name.name));
-            }
+            self.add_way(counting, *number, way, key);
+        }
+    }
+
+    fn add_way(
+        &mut self,
+        counting: &Counting<'_>,
+        number: usize,
+        (from, to): (Option<&str>, Option<&str>),
+        key: impl FnOnce(&Name) -> Option<u64>,
+    ) {
+        if from == to {
+            self.unchanged.get_mut(number).into_iter().for_each(|unchanged| *unchanged += 1);
+            return;
+        }
+        let name = counting.names.all.get(number);
+        let Some((ways, name)) = self.moved.get_mut(number).zip(name) else { return };
+        let moved = ways.entry((from.map(str::to_owned), to.map(str::to_owned))).or_default();
+        moved.count += 1;
+        if moved.keys.len() < MOST_KEYS {
+            moved.keys.extend(key(name));
         }
     }
 
@@ -171,6 +116,9 @@ impl Moves {
         for (ours, theirs) in self.unchanged.iter_mut().zip(other.unchanged) {
             *ours += theirs;
         }
+        for (ours, theirs) in self.reach.iter_mut().zip(other.reach) {
+            ours.merge(theirs);
+        }
         for (ours, theirs) in self.moved.iter_mut().zip(other.moved) {
             for (way, moved) in theirs {
                 let ours = ours.entry(way).or_default();
@@ -180,20 +128,39 @@ impl Moves {
         }
     }
 
-    /// What changes, for each rollout and flag.
-    pub fn changes(&self, names: &Names) -> Vec<Change> {
-        let all = names.all.iter().zip(&self.unchanged).zip(&self.moved);
-        all.map(|((name, unchanged), moved)| Change::of(name, *unchanged, moved)).collect()
+    /// What changes, for each rollout and flag; `problems` are what is known not to be known beside it.
+    pub fn changes(
+        &self,
+        counting: &Counting<'_>,
+        telling: &Telling<'_>,
+        mut problems: BTreeMap<&str, Vec<Unknown>>,
+    ) -> Vec<Change> {
+        let all = counting.names.all.iter().zip(&counting.changed).enumerate();
+        let change = |(number, (name, changed)): (usize, (&Name, &Option<&Changed<'_>>))| {
+            let unchanged = *self.unchanged.get(number)?;
+            let moved = self.moved.get(number)?;
+            let mut unknown = Vec::new();
+            if let Some(changed) = changed {
+                unknown = telling.unknown(&name.name, changed, self.reach.get(number)?);
+            }
+            if name.what == What::Rollout {
+                unknown.extend(problems.remove(&*name.name).unwrap_or_default());
+            }
+            let mut change = Change::of(name, unchanged, moved, unknown);
+            if change.kind == Kind::Unchanged && name.what == What::Rollout && changed.is_some() {
+                change.later = telling.later(&name.name).map(moments::told);
+            }
+            Some(change)
+        };
+        all.filter_map(change).collect()
     }
 }
 
 /// The hash of a request's key for a rollout.
-pub fn key_of(policy: &Policy, request: &Request<'_>, rollout: &str) -> Option<u64> {
-    let (_, rollout) = policy.rollout_named(rollout)?;
-    let values = Values::new(policy, *request);
-    let mut hasher = DefaultHasher::new();
-    values.known_key(rollout.key)?.hash(&mut hasher);
-    Some(hasher.finish())
+fn key_of(asked: &Asked<'_>, rollout: &str) -> Option<u64> {
+    let (_, rollout) = asked.policy.rollout_named(rollout)?;
+    let key = asked.values.known_key(rollout.key)?;
+    Some(hash(|hasher| key.hash(hasher)))
 }
 
 /// What becomes of one rollout or flag.
@@ -205,16 +172,22 @@ pub struct Change {
     pub kind: Kind,
     pub unchanged: u64,
     pub moves: Vec<Move>,
+    /// What is different about it, and not known of whom it moves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// When its shares begin to be others, where they are not now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub later: Option<String>,
 }
 
 /// How keys move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// None of this traffic concerns it.
-    Untouched,
-    /// Nobody moves.
+    /// Nobody moves: both policies say the same of it, or the traffic shows it.
     Unchanged,
+    /// Of this traffic nobody moves, but too little of it gets to what is different.
+    Unknown,
     /// It concerns requests that it did not.
     Added,
     /// It concerns requests no more.
@@ -227,13 +200,6 @@ pub enum Kind {
     Shifts,
     /// Keys move both ways between the same variants.
     Reshuffles,
-}
-
-impl Kind {
-    /// Whether people see one version, and then another, for no good.
-    pub fn is_alarming(self) -> bool {
-        matches!(self, Kind::Shifts | Kind::Reshuffles)
-    }
 }
 
 /// How many move from a variant to another.
@@ -251,19 +217,25 @@ pub struct Move {
 }
 
 impl Change {
-    fn of(name: &Name, unchanged: u64, moved: &BTreeMap<Way, Moved>) -> Change {
+    fn of(name: &Name, unchanged: u64, moved: &BTreeMap<Way, Moved>, unknown: Vec<Unknown>) -> Change {
         let moves = moved.iter().map(|((from, to), it)| Move {
             from: from.clone(),
             to: to.clone(),
             count: it.count,
             keys: (!it.keys.is_empty()).then_some(it.keys.len()),
         });
-        let kind = kind(name, unchanged, moved);
-        Change { what: name.what, name: name.name.clone(), kind, unchanged, moves: moves.collect() }
+        let kind = if moved.is_empty() && !unknown.is_empty() { Kind::Unknown } else { kind(name, moved) };
+        let moves = moves.collect();
+        Change { what: name.what, name: name.name.clone(), kind, unchanged, moves, unknown, later: None }
+    }
+
+    /// Whether it is a finding: that people see one version and then another for no reason, or that it is not known.
+    pub fn is_finding(&self) -> bool {
+        matches!(self.kind, Kind::Shifts | Kind::Reshuffles) || !self.unknown.is_empty()
     }
 }
 
-fn kind(name: &Name, unchanged: u64, moved: &BTreeMap<Way, Moved>) -> Kind {
+fn kind(name: &Name, moved: &BTreeMap<Way, Moved>) -> Kind {
     let [old_default, new_default] = &name.defaults;
     let back = |(from, to): &Way| moved.contains_key(&(to.clone(), from.clone()));
     let between: Vec<&Way> = moved.keys().filter(|(from, to)| from.is_some() && to.is_some()).collect();
@@ -284,9 +256,7 @@ fn kind(name: &Name, unchanged: u64, moved: &BTreeMap<Way, Moved>) -> Kind {
         Kind::Added
     } else if !moved.is_empty() {
         Kind::Removed
-    } else if unchanged > 0 {
-        Kind::Unchanged
     } else {
-        Kind::Untouched
+        Kind::Unchanged
     }
 }

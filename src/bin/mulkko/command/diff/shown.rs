@@ -2,7 +2,8 @@
 
 use super::super::output::{ERROR, FAINT, GOOD, STRONG, painted};
 use super::super::tables::{grouped, indented, percent, table};
-use super::moves::{Change, Kind, What};
+use super::moves::{Change, Kind};
+use super::names::What;
 use super::{Difference, Named};
 
 pub fn text(it: &Difference) -> String {
@@ -15,30 +16,40 @@ pub fn text(it: &Difference) -> String {
         it.traffic,
         it.at
     );
+    let most = if it.is_read() { "" } else { ", more than do" };
     match it.unread {
         0 => {}
         1 => text += "1 line of the access log tells no request\n",
-        many => text += &format!("{} lines of the access log tell no request\n", grouped(many)),
+        many => text += &format!("{} lines of the access log tell no request{most}\n", grouped(many)),
     }
-    let is_still = |change: &&Change| matches!(change.kind, Kind::Unchanged | Kind::Untouched);
+    let is_still = |change: &&Change| matches!(change.kind, Kind::Unchanged | Kind::Unknown);
     text.extend(
         it.changes.iter().filter(|change| !is_still(change)).map(|change| of_change(change, it.traffic)),
     );
-    for (kind, told) in [(Kind::Unchanged, "nobody moves"), (Kind::Untouched, "none of this traffic matches")]
-    {
-        let names: Vec<&str> =
-            it.changes.iter().filter(|it| it.kind == kind).map(|it| it.name.as_str()).collect();
-        if !names.is_empty() {
-            text += &format!("\n{}: {told}\n", names.join(", "));
-        }
+    let unchanged = it.changes.iter().filter(|it| it.kind == Kind::Unchanged);
+    let names: Vec<&str> =
+        unchanged.clone().filter(|it| it.later.is_none()).map(|it| it.name.as_str()).collect();
+    if !names.is_empty() {
+        text += &format!("\n{}: nobody moves\n", names.join(", "));
     }
-    for name in &it.without {
-        text += &format!(
-            "\n{}: no request was found that it matches; say one by --host, --path and -H\n",
-            painted(STRONG, name)
-        );
+    for change in unchanged {
+        text.extend(change.later.iter().map(|later| {
+            format!("\n{}: nobody moves now; its shares are others from {later} on\n", change.name)
+        }));
     }
-    text
+    text + &unknown(it)
+}
+
+/// What is not known.
+fn unknown(it: &Difference) -> String {
+    let lines = it.changes.iter().flat_map(|change| {
+        change.unknown.iter().map(|it| format!("  {}: {}\n", painted(STRONG, &change.name), it.lacks))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() {
+        return lines;
+    }
+    format!("\n{}\n{lines}", painted(ERROR, "who moves is not known:"))
 }
 
 fn of_change(change: &Change, traffic: &str) -> String {
@@ -49,7 +60,7 @@ fn of_change(change: &Change, traffic: &str) -> String {
         Kind::Reshuffles => painted(ERROR, "reshuffles: keys move both ways between the same variants"),
         Kind::Added => "is new to these".to_owned(),
         Kind::Removed => "leaves these".to_owned(),
-        Kind::Unchanged | Kind::Untouched => String::new(),
+        Kind::Unchanged | Kind::Unknown => String::new(),
     };
     let what = if change.what == What::Flag { painted(FAINT, "flag ") } else { String::new() };
     let by_keys = change.moves.iter().any(|it| it.keys.is_some());

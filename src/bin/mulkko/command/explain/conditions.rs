@@ -10,7 +10,7 @@ use mulkko::json::Json;
 use mulkko::logic::{Compiler, Condition, Data, Library, Value, operation};
 use mulkko::ofrep::Context;
 use mulkko::policy::TargetingKey;
-use mulkko::wire::{Document, Rollout};
+use mulkko::wire::{Document, Entries, Rollout};
 use serde::Serialize;
 use serde_json::json;
 
@@ -75,27 +75,19 @@ impl Conditions {
     ///
     /// `None` where the document was not taken.
     pub fn of(document: Document, rollouts: &[&str], flags: &[FlagId]) -> Option<Conditions> {
-        let named = |entries: &Option<mulkko::wire::Entries<Json>>| entries.clone().unwrap_or_default().0;
-        let (evaluators, cohorts) = (named(&document.evaluators), named(&document.cohorts));
-        let names = |entries: &[(Box<str>, Json)]| entries.iter().map(|(name, _)| name.clone()).collect();
-        let attributes =
-            document.attributes.unwrap_or_default().0.into_iter().map(|(name, _)| name).collect();
-        let fractional = document.fractional.unwrap_or_default();
+        let mut findings = Findings::default();
+        let compiler = compiler(&document, &mut findings);
+        let evaluators = document.evaluators.unwrap_or_default().0;
+        let cohorts = document.cohorts.unwrap_or_default().0;
         let mut compiling = Compiling {
-            compiler: Compiler::new(attributes, evaluators.clone(), names(&cohorts), fractional),
-            findings: Findings::default(),
+            compiler,
+            findings,
             evaluators: &evaluators,
             cohorts: &cohorts,
             compile: Compiler::when,
             left: 0,
         };
-        for (i, (_, json)) in cohorts.iter().enumerate() {
-            compiling.compiler.cohort(i, json, &Path::Root, &mut compiling.findings);
-        }
         let all_flags = document.flags.unwrap_or_default().0;
-        for (id, (key, _)) in (0..).zip(&all_flags) {
-            compiling.compiler.flag(key, id);
-        }
         let told = document.rollouts.unwrap_or_default().into_iter();
         let told = told.filter(|rollout| rollouts.contains(&rollout.name.as_str()));
         let rollouts = told.map(|rollout| Some((rollout.name.clone(), compiling.rollout(&rollout)?)));
@@ -153,6 +145,27 @@ impl Conditions {
             because: deciding.map(|part| self.told(part, seen)).collect(),
         }
     }
+}
+
+/// A compiler for more expressions of a document, its cohorts compiled.
+pub fn compiler(document: &Document, findings: &mut Findings) -> Compiler {
+    fn named<T: Clone>(entries: Option<&Entries<T>>) -> Vec<(Box<str>, T)> {
+        entries.cloned().unwrap_or_default().0
+    }
+    fn names<T>(entries: Option<&Entries<T>>) -> Vec<Box<str>> {
+        entries.iter().flat_map(|entries| &entries.0).map(|(name, _)| name.clone()).collect()
+    }
+    let (attributes, cohorts) = (document.attributes.as_ref(), document.cohorts.as_ref());
+    let evaluators = named(document.evaluators.as_ref());
+    let fractional = document.fractional.unwrap_or_default();
+    let mut compiler = Compiler::new(names(attributes), evaluators, names(cohorts), fractional);
+    for (i, (_, json)) in cohorts.iter().flat_map(|cohorts| &cohorts.0).enumerate() {
+        compiler.cohort(i, json, &Path::Root, findings);
+    }
+    for (id, (key, _)) in (0..).zip(document.flags.iter().flat_map(|flags| &flags.0)) {
+        compiler.flag(key, id);
+    }
+    compiler
 }
 
 /// The parts of an `if` that were looked at: conditions that do not hold, then the first that does with what follows from it.

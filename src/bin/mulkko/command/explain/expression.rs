@@ -4,6 +4,17 @@ use mulkko::json::Json;
 use mulkko::logic::operation;
 use serde_json::json;
 
+/// The longest text of a condition that is shown.
+const LONGEST: usize = 100;
+
+/// The start of a text that is too long to be shown.
+pub fn short(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// The expression on one line.
 pub fn text(json: &Json) -> String {
     let Some((operator, operands)) = operation(json) else { return literal(json) };

@@ -1,12 +1,11 @@
 //! An explanation as people read it.
 
 use super::super::output::{FAINT, STRONG, painted};
+use super::expression::short;
 use super::{Explanation, OfDecision, OfFlag, conditions, timeline};
 
 /// The most rollouts that do not match of which is told.
 const MOST_UNMATCHED: usize = 20;
-/// The longest text of a condition.
-const LONGEST: usize = 100;
 
 /// All of it.
 pub fn text(told: &Explanation) -> String {
@@ -67,13 +66,6 @@ fn of_condition(told: &conditions::Told, indent: usize) -> String {
         format!("{:indent$}{}: {}{saw}\n", "", short(&told.condition), short(&told.value.to_string()));
     text.extend(told.because.iter().map(|part| of_condition(part, indent + 2)));
     text
-}
-
-fn short(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 fn of_flag(flag: &OfFlag) -> String {

@@ -166,7 +166,10 @@ impl Notes<'_> {
             TargetingKey::None => "the rollout has no key".to_owned(),
             TargetingKey::Node => "the proxy has no id".to_owned(),
             TargetingKey::Key(id) => {
-                format!("no {}", self.policy.keys.get(id.0).map_or_else(String::new, shares::key_sources))
+                format!(
+                    "no {}",
+                    self.policy.keys.get(id.0).map_or_else(String::new, |key| shares::sources(&key.from))
+                )
             }
         }
     }

@@ -39,6 +39,17 @@ pub fn why(rollout: &Value, asked: &Asked, trust: Trust) -> Unmatched {
     Unmatched { rollout: name, because }
 }
 
+/// What a rollout (as the document writes it) matches, as it is told: `host a or b, path PathPrefix /cart`.
+pub fn told(rollout: &Value) -> String {
+    let hosts: Vec<&str> =
+        rollout["hostnames"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let hosts = (!hosts.is_empty()).then(|| format!("host {}", hosts.join(" or ")));
+    let of_one = |one| parts(one).into_iter().map(|(told, _)| told).collect::<Vec<_>>().join(" and ");
+    let matches: Vec<String> = rollout["matches"].as_array().into_iter().flatten().map(of_one).collect();
+    let matches = (!matches.is_empty()).then(|| matches.join(" or "));
+    hosts.into_iter().chain(matches).collect::<Vec<_>>().join(", ")
+}
+
 /// The parts of a match, with how they are told, each as a match of its own.
 fn parts(one: &Value) -> Vec<(String, Value)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -1,17 +1,17 @@
 //! What is counted: keys by instant, rollout, variant and reason, and those that are away from the default in two rollouts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mulkko::decide::{Decision, Reason};
+use mulkko::flag::{FlagId, Resolution};
 use mulkko::policy::{Policy, RolloutId};
 use mulkko::schedule::VariantId;
-use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 /// The most rollouts of which overlaps are counted: there are as many pairs as their square.
 const MOST_OVERLAPPING: RolloutId = 200;
 
 /// Counts. Their size depends on the policy and the instants, not on the keys.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counts {
     pub keys: u64,
     /// Where the counts of each rollout begin.
@@ -21,6 +21,8 @@ pub struct Counts {
     /// Keys that are away from the default.
     away: BTreeMap<RolloutId, u64>,
     both: BTreeMap<(RolloutId, RolloutId), u64>,
+    /// What flags resolve to.
+    pub flags: HashMap<(FlagId, Resolution), u64>,
 }
 
 impl Counts {
@@ -33,7 +35,7 @@ impl Counts {
         });
         let starts = starts.collect();
         let by_instant = vec![vec![[0; Reason::ALL.len()]; end]; instants];
-        Counts { keys: 0, starts, by_instant, away: BTreeMap::new(), both: BTreeMap::new() }
+        Counts { starts, by_instant, ..Counts::default() }
     }
 
     pub fn add(&mut self, instant: usize, decision: &Decision) {
@@ -96,24 +98,8 @@ impl Counts {
         for (pair, keys) in other.both {
             *self.both.entry(pair).or_default() += keys;
         }
-    }
-}
-
-/// How likely χ² is as large, or larger.
-pub fn chi_squared_tail(chi_squared: f64, degrees: usize) -> f64 {
-    ChiSquared::new(degrees as f64).map_or(1.0, |distribution| distribution.sf(chi_squared))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tail_is_that_of_tables() {
-        for (chi_squared, degrees, p) in
-            [(3.841, 1, 0.05), (10.828, 1, 0.001), (5.991, 2, 0.05), (29.588, 10, 0.001)]
-        {
-            assert!((chi_squared_tail(chi_squared, degrees) - p).abs() < p / 1_000.0);
+        for (resolved, keys) in other.flags {
+            *self.flags.entry(resolved).or_default() += keys;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::output::{ERROR, FAINT, STRONG, painted};
 use super::super::tables::{grouped, indented, percent, table};
+use super::flags::OfFlag;
 use super::{OfRollout, Simulation};
 
 /// The heights of a column.
@@ -23,7 +24,25 @@ pub fn text(simulation: &Simulation) -> String {
             painted(STRONG, name)
         );
     }
+    text.extend(simulation.flags.iter().map(of_flag));
     text + &overlaps(simulation)
+}
+
+fn of_flag(it: &OfFlag) -> String {
+    let mut table = table(&["variant", "keys", "share"]);
+    for share in &it.variants {
+        let variant = share.variant.as_deref().unwrap_or("the caller's own default");
+        table.add_row([variant.to_owned(), grouped(share.keys), percent(share.share)]);
+    }
+    let reasons: Vec<String> =
+        it.reasons.iter().map(|(reason, keys)| format!("{reason} {}", grouped(*keys))).collect();
+    let name = painted(STRONG, it.flag.escape_debug());
+    let flag = painted(FAINT, "flag ");
+    let mut text = format!("\n{flag}{name}\n{}  {}\n", indented(&table), reasons.join(", "));
+    if it.exported && !it.has_key {
+        text += "  upstream it goes without a targeting key: the policy has no `flagKey`\n";
+    }
+    text
 }
 
 fn of_rollout(it: &OfRollout, range_ms: (i64, i64)) -> String {

@@ -1,11 +1,12 @@
 //! The requests of an Envoy's access log, as texts or as JSON.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use mulkko::cases::Asked;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::Source;
 use super::keys::lines;
@@ -40,6 +41,8 @@ pub type Logged = Option<FromClient>;
 pub struct FromClient {
     pub asked: Asked,
     pub client: Option<String>,
+    /// The id that it is given where a key is minted: another for each request.
+    pub drawn: String,
 }
 
 /// Stands for a header that would tell the client's address.
@@ -61,21 +64,34 @@ impl AccessLog {
             LogFormat::parse(self.log_format.as_deref().unwrap_or(DEFAULT)).context("--log-format")?;
         let fields = self.log_fields.clone();
         let Source { items, total } = lines(path)?;
-        let items = items.map(move |line| line.map(|line| request(&line, &format, &fields)));
+        let numbered = items.zip(0_u64..);
+        let items = numbered.map(move |(line, number)| {
+            let line = line?;
+            let read = request(&line, &format, &fields);
+            Ok(read.map(|(asked, client)| FromClient { asked, client, drawn: format!("drawn-{number}") }))
+        });
         Ok(Source { items: Box::new(items), total })
     }
 }
 
-fn request(line: &str, format: &LogFormat, fields: &[(String, String)]) -> Logged {
+/// The request of a line, and the address of its client.
+fn request(line: &str, format: &LogFormat, fields: &[(String, String)]) -> Option<(Asked, Option<String>)> {
     if line.starts_with('{') {
-        let object: Map<String, Value> = serde_json::from_str(line).ok()?;
-        let told = object
-            .iter()
-            .filter_map(|(name, value)| Some((header(name, fields)?, value.as_str()?.to_owned())));
+        let object: BTreeMap<String, &RawValue> = serde_json::from_str(line).ok()?;
+        let told = object.iter().filter_map(|(name, value)| Some((header(name, fields)?, text(value)?)));
         return asked(told.filter(|(_, value)| value != "-"));
     }
     let headers = format.headers(line)?;
     asked(headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+}
+
+/// The value of a field: what stores logs may have made a number of an id. One that is null is absent.
+fn text(json: &RawValue) -> Option<String> {
+    match json.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(json.get()).ok(),
+        b'n' | b'{' | b'[' => None,
+        _ => Some(json.get().to_owned()),
+    }
 }
 
 /// The header that a field of a log of JSON tells: by Envoy's and Istio's usual names, or by its own.
@@ -98,7 +114,7 @@ fn header(field: &str, fields: &[(String, String)]) -> Option<String> {
 }
 
 /// The request with these headers; `None` without a path.
-fn asked(headers: impl Iterator<Item = (String, String)>) -> Logged {
+fn asked(headers: impl Iterator<Item = (String, String)>) -> Option<(Asked, Option<String>)> {
     let mut asked = Asked { method: "GET".to_owned(), path: String::new(), headers: Vec::new() };
     let mut client = None;
     for (name, value) in headers {
@@ -111,5 +127,35 @@ fn asked(headers: impl Iterator<Item = (String, String)>) -> Logged {
             _ => asked.headers.push((name, value)),
         }
     }
-    (!asked.path.is_empty()).then_some(FromClient { asked, client })
+    (!asked.path.is_empty()).then_some((asked, client))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_told_by_their_texts() {
+        let format = LogFormat::parse(DEFAULT).unwrap();
+        for (value, expected) in [
+            (r#""user-1""#, Some("user-1")),
+            (r#""\u00fc \"x\"""#, Some("\u{fc} \"x\"")),
+            ("17", Some("17")),
+            ("-17", Some("-17")),
+            ("1.50", Some("1.50")),
+            // Beyond what a double holds.
+            ("12345678901234567890123", Some("12345678901234567890123")),
+            ("true", Some("true")),
+            ("false", Some("false")),
+            (r#""-""#, None),
+            ("null", None),
+            ("{}", None),
+            (r#"["a"]"#, None),
+        ] {
+            let line = format!(r#"{{"path": "/", "x_user_id": {value}}}"#);
+            let (asked, _) = request(&line, &format, &[]).unwrap();
+            let found = asked.headers.iter().find(|(name, _)| name == "x-user-id");
+            assert_eq!(found.map(|(_, value)| value.as_str()), expected, "{line}");
+        }
+    }
 }

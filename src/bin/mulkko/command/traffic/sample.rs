@@ -48,14 +48,19 @@ pub fn applies(run: &DryRun, asked: &Asked, rollout: &str) -> bool {
     })
 }
 
-/// Requests that should match: one for each alternative.
+/// Requests that should match: one for each match, and one for each host.
 pub fn candidates(rollout: &Rollout, options: &Options) -> impl Iterator<Item = Asked> {
-    let host = rollout.hostnames.first().map(|host| match host.strip_prefix('*') {
+    let host = |host: &String| match host.strip_prefix('*') {
         Some(suffix) => format!("any{suffix}"),
         None => host.clone(),
-    });
+    };
+    let hosts: Vec<String> = rollout.hostnames.iter().map(host).collect();
     let any = if rollout.matches.is_empty() { vec![Match::default()] } else { rollout.matches.clone() };
-    any.into_iter().map(move |entry| options.asked(candidate(&entry, host.as_deref())))
+    let host_of_all = hosts.first().cloned();
+    let match_of_all = any.first().cloned().unwrap_or_default();
+    let others = hosts.into_iter().skip(1).map(move |host| candidate(&match_of_all, Some(&host)));
+    let each = any.into_iter().map(move |entry| candidate(&entry, host_of_all.as_deref()));
+    each.chain(others).map(|asked| options.asked(asked))
 }
 
 fn candidate(entry: &Match, host: Option<&str>) -> Asked {

@@ -81,22 +81,24 @@ impl Template {
 
     /// Gives `look` the decisions for this request with this key at an instant.
     pub fn decided<T>(&self, run: &DryRun, key: &str, at_ms: i64, look: impl FnOnce(&Decisions) -> T) -> T {
+        self.asked(run, key, at_ms, |request| look(&decide(&run.policy, *request)))
+    }
+
+    /// Gives `look` this request with this key at an instant.
+    pub fn asked<T>(&self, run: &DryRun, key: &str, at_ms: i64, look: impl FnOnce(&Request<'_>) -> T) -> T {
         let pairs: Vec<_> = self.pairs.iter().map(|(name, value)| (&name[..], value.with(key))).collect();
         let pairs = pairs.iter().map(|(name, value)| (*name, &value[..])).collect();
         let headers = Headers::of_request(pairs, run.trust);
         let header = headers.came("x-mulkko-pass").unwrap_or_default();
         let own = self.node.then(|| Node { id: Some(key.into()), ..run.node.clone() });
-        look(&decide(
-            &run.policy,
-            Request {
-                headers: &headers,
-                passes: &pass::read(&header, &run.pass_keys, at_ms),
-                macs: run.macs.as_ref(),
-                node: own.as_ref().unwrap_or(&run.node),
-                proxy: &Person { host: &run.host, properties: &self.properties, key, at_ms },
-                rolled_back: Some(&run.rolled_back),
-            },
-        ))
+        look(&Request {
+            headers: &headers,
+            passes: &pass::read(&header, &run.pass_keys, at_ms),
+            macs: run.macs.as_ref(),
+            node: own.as_ref().unwrap_or(&run.node),
+            proxy: &Person { host: &run.host, properties: &self.properties, key, at_ms },
+            rolled_back: Some(&run.rolled_back),
+        })
     }
 }
 
