@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use mulkko::finding;
 use mulkko::jws;
-use mulkko::policy::{Clusters, MAX_BYTES, parse_thoroughly};
+use mulkko::policy::{Clusters, MAX_BYTES, Places, parse_thoroughly};
 use serde_json::Value;
 
 use super::problem::{Finding, Problem};
@@ -88,8 +88,9 @@ fn at(place: &str, expected: &str, found: &str) -> finding::Finding {
 }
 
 fn refused(policy: &[u8], found: &[finding::Finding]) -> Problem {
+    let mut places = Places::of(policy);
     let told = found.iter().take(MOST_FINDINGS).map(|finding| {
-        let Told { code, place, message, line, column, .. } = Told::refusal(policy, finding);
+        let Told { code, place, message, line, column, .. } = Told::refusal(&mut places, finding);
         Finding { code: code.to_owned(), place, message, line, column }
     });
     let first = found.first().map(ToString::to_string).unwrap_or_default();
