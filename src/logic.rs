@@ -222,9 +222,7 @@ impl Compiler {
         true
     }
 
-    /// Looks at some of the cohorts and evaluators, when all are compiled: reports those that reach themselves (one in each
-    /// circle), and those that stand too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`. `false` when all
-    /// were looked at.
+    /// Does a part of what [`Compiler::close`] does; `false` when all cohorts and evaluators were looked at.
     pub(crate) fn check(&mut self, findings: &mut Findings) -> bool {
         let mut check = std::mem::take(&mut self.check);
         let goes_on =
@@ -240,9 +238,10 @@ impl Compiler {
         goes_on
     }
 
-    /// Ends compiling: reports what [`Compiler::check`] reports.
+    /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand
+    /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`.
     ///
-    /// `None` if there is any, or if a cohort or an evaluator that is used was not compiled or was refused.
+    /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
     pub fn close(mut self, findings: &mut Findings) -> Option<Library> {
         while self.check(findings) {}
         let is_sound =
