@@ -178,12 +178,10 @@ bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and
 		cargo bench --bench engine --target $(TARGET) --no-default-features
 	cargo bench --locked --manifest-path tests/bench/flags/Cargo.toml
 
-# Where cargo has put a benchmark: the last line that it prints of it.
-built = $$(cargo bench --no-run --no-default-features --bench turns $(1) 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1)
-
 .PHONY: bench-turns
 bench-turns: $(VENV)/.rust $(VENV)/.tests ## the longest step of loading, and its memory, for the worst documents: tests/bench/turns.md
-	$(PYTHON) tests/bench/turns.py $(call built,) $(call built,--target $(TARGET) --config profile.bench.opt-level=\"s\") --out tests/bench
+	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(PYTHON) $(CURDIR)/tests/bench/turns.py --out tests/bench" \
+		cargo bench --bench turns --target $(TARGET) --no-default-features
 
 # The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
 .PHONY: bench-instructions
