@@ -169,7 +169,7 @@ test-differential: $(VENV)/.rust $(VENV)/.npm ## ten thousand flags and contexts
 BENCH := $(VENV)/bench/bin/python
 
 .PHONY: bench
-bench: bench-engine bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push ## all that follow
+bench: bench-engine bench-turns bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push ## all that follow
 
 .PHONY: bench-engine
 bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and as wasm; flags beside other engines
@@ -177,6 +177,11 @@ bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and
 	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
 		cargo bench --bench engine --target $(TARGET) --no-default-features
 	cargo bench --locked --manifest-path tests/bench/flags/Cargo.toml
+
+.PHONY: bench-turns
+bench-turns: $(VENV)/.rust $(VENV)/.tests ## the longest step of loading, and its memory, for the worst documents: tests/bench/turns.md
+	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(PYTHON) $(CURDIR)/tests/bench/turns.py --out tests/bench" \
+		cargo bench --bench turns --target $(TARGET) --no-default-features
 
 # The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
 .PHONY: bench-instructions

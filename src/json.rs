@@ -122,18 +122,23 @@ fn member<'j>(json: &'j Json, name: &str) -> Option<&'j Json> {
 /// JSON without the spaces and line ends between its parts; everything else stays as it is written.
 #[must_use]
 pub fn compact(json: &str) -> Box<str> {
-    let mut in_text = false;
-    let mut is_escaped = false;
-    let keep = |c: &char| {
-        if in_text {
-            in_text = is_escaped || *c != '"';
-            is_escaped = !is_escaped && *c == '\\';
-            return true;
-        }
-        in_text = *c == '"';
-        !c.is_ascii_whitespace()
-    };
-    json.chars().filter(keep).collect::<String>().into()
+    let mut compact = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((between, text)) = rest.split_once('"') {
+        compact.extend(between.split_ascii_whitespace());
+        let mut escaped = false;
+        let end = text.bytes().position(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        });
+        let (text, after) = text.split_at(end.map_or(text.len(), |end| end + 1));
+        compact.push('"');
+        compact.push_str(text);
+        rest = after;
+    }
+    compact.extend(rest.split_ascii_whitespace());
+    compact.into()
 }
 
 /// A text as JSON writes it.

@@ -17,6 +17,8 @@ use crate::wire;
 const MOST_KEYS: usize = 8;
 /// The most bytes of a header, encoded, that is read.
 const MOST_HEADER_BYTES: usize = 1_024;
+/// The most white space at the end of a token: a file's.
+const MOST_SPACE_BYTES: usize = 1_024;
 /// The characters of a signature.
 const SIGNATURE_CHARS: usize = 86;
 /// How far the clock of who signs may be ahead, in milliseconds.
@@ -94,7 +96,7 @@ impl VerifyKeys {
                 findings.report(&place.field("kid"), Problem::expected("the name of a key", ""));
             }
             if keys.iter().any(|it| *it.kid == *key.kid) {
-                findings.report(&place.field("kid"), Problem::Twice(key.kid.clone()));
+                findings.report(&place.field("kid"), Problem::twice(&key.kid));
             }
             let max_age = key.max_age.as_deref().map(Duration::positive);
             let max_age = max_age.and_then(|it| findings.reported(it, &place.field("maxAge")));
@@ -292,7 +294,8 @@ impl Parts<'_> {
     fn of(token: &[u8]) -> Result<Parts<'_>, (&'static str, Problem)> {
         let none =
             || ("jws", Problem::expected("a signed policy (compact JWS)", "a document without signature"));
-        let text = token.trim_ascii_end();
+        let (before, end) = token.split_at(token.len().saturating_sub(MOST_SPACE_BYTES));
+        let text = token.get(..before.len() + end.trim_ascii_end().len()).unwrap_or(token);
         let start = text.iter().take(MOST_HEADER_BYTES + 1).position(|b| *b == b'.').ok_or_else(none)?;
         let end = text.len().checked_sub(SIGNATURE_CHARS + 1).filter(|end| *end > start).ok_or_else(none)?;
         let (header, signature) = (text.get(..start), text.get(end..));

@@ -32,11 +32,12 @@
 //! 3. Where policies must be signed, a document is first verified ([`jws::Opening`]): nothing of it is read before all of
 //!    it is.
 //! 4. A document is loaded a piece at a time, in turns of a few milliseconds ([`policy::Loading`]): cut into members
-//!    and items, each read into its [`wire`] type and compiled. What is wrong is reported to [`finding::Findings`] with
-//!    its place; the first finding refuses the document.
+//!    and items of limited size, each read into its [`wire`] type and compiled. What is wrong is reported to
+//!    [`finding::Findings`] with its place; the first finding refuses the document, and ends loading.
 //! 5. [`update::Update`] takes the whole, or refuses it and changes nothing. A policy that was taken is published as
 //!    the bytes that came ([`update::Published`]): every VM compiles for itself, since anybody may write shared data.
-//! 6. The policy before it lives as long as a request holds it, and is freed in turns as well.
+//! 6. The policy before it lives as long as a request holds it, and is freed in turns as well ([`policy::Parts`]), as is
+//!    all else that is not needed any more.
 //!
 //! # The life of a verdict
 //! 1. Each VM gathers the requests that it has seen end in windows of a second ([`guard::Watch`]).

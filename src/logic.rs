@@ -40,10 +40,9 @@
 //! for it. Each has a budget of 100,000 steps, in which what is read and made counts by size; one that uses it up gives
 //! null. All flags of a request share a million ([`Steps`]). What an operator makes may nest 64 deep, else likewise.
 
-use std::collections::BTreeMap;
-
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
+use crate::policy::{FEW, Parts};
 use crate::wire;
 
 mod budget;
@@ -63,13 +62,14 @@ mod var;
 
 use compile::{EvaluatorUse, Expressions, Names, Part, Scope, Wanted};
 use eval::Evaluation;
-use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
+use library::{Check, DEEPEST_EXPANDED, Fault, Graph, Named};
 use tree::Expr;
 use var::Attributes;
 
 pub use budget::Steps;
 pub use compile::operation;
 pub use eval::Failure;
+pub(crate) use literals::MOST_LEVELS;
 pub use value::{List, Object, Value};
 pub use var::{Data, Key, Var, Way, built_in};
 
@@ -77,7 +77,7 @@ pub use var::{Data, Key, Var, Way, built_in};
 ///
 /// First every cohort, by [`Compiler::cohort`], and the conditions that use them, by [`Compiler::condition`], in any
 /// order; then [`Compiler::compile_unused`] and [`Compiler::close`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Compiler {
     names: Names,
     cohort_names: Vec<Box<str>>,
@@ -87,8 +87,7 @@ pub struct Compiler {
     evaluators: Vec<Option<Named>>,
     /// How many of the evaluators have been looked at for being unused.
     looked_at: usize,
-    /// How many of them are not needed any more.
-    freed: usize,
+    check: Check,
     fractional: wire::Fractional,
 }
 
@@ -96,8 +95,8 @@ pub struct Compiler {
 #[derive(Debug, Default)]
 pub struct Library {
     attributes: Attributes,
-    cohorts: Vec<Expr>,
-    evaluators: Vec<Expr>,
+    cohorts: Vec<Option<Named>>,
+    evaluators: Vec<Option<Named>>,
     fractional: wire::Fractional,
 }
 
@@ -124,23 +123,35 @@ impl Compiler {
         cohorts: Vec<Box<str>>,
         fractional: wire::Fractional,
     ) -> Compiler {
-        let names = Names {
-            attributes: Attributes::new(attributes),
-            cohorts: numbered(&cohorts, |name| name),
-            evaluators: numbered(&evaluators, |(name, _)| name),
-            flags: BTreeMap::new(),
-        };
-        Compiler {
-            names,
-            cohorts: cohorts.iter().map(|_| None).collect(),
-            cohort_names: cohorts,
-            evaluator_sources: evaluators,
-            wanted: Wanted::default(),
-            evaluators: Vec::new(),
-            looked_at: 0,
-            freed: 0,
-            fractional,
-        }
+        let mut compiler = Compiler::default();
+        attributes.iter().for_each(|name| compiler.declare_attribute(name));
+        evaluators.into_iter().for_each(|(name, json)| compiler.declare_evaluator(&name, json));
+        cohorts.iter().for_each(|name| compiler.declare_cohort(name));
+        compiler.hash_as(fractional);
+        compiler
+    }
+
+    /// Takes down the name of an attribute; its number is how many there were before.
+    pub(crate) fn declare_attribute(&mut self, name: &str) {
+        self.names.attributes.add(name);
+    }
+
+    /// Takes down an evaluator, which is compiled when something refers to it.
+    pub(crate) fn declare_evaluator(&mut self, name: &str, json: Json) {
+        self.names.evaluators.insert(name.into(), self.evaluator_sources.len());
+        self.evaluator_sources.push((name.into(), json));
+    }
+
+    /// Takes down the name of a cohort; its number is how many there were before.
+    pub(crate) fn declare_cohort(&mut self, name: &str) {
+        self.names.cohorts.insert(name.into(), self.cohorts.len());
+        self.cohorts.push(None);
+        self.cohort_names.push(name.into());
+    }
+
+    /// Which of flagd's arithmetics `fractional` uses.
+    pub(crate) fn hash_as(&mut self, fractional: wire::Fractional) {
+        self.fractional = fractional;
     }
 
     /// Lets the conditions that are compiled from now on ask for flag `id` as `key`.
@@ -174,52 +185,80 @@ impl Compiler {
         self.compile(json, path, Part::Targeting, findings).map(|named| Condition(named.expr))
     }
 
-    /// Looks at one more evaluator: one that nothing uses is compiled all the same, so that what is wrong in it is
+    /// Compiles one more evaluator: one that something refers to, or one that nothing uses, so that what is wrong in it is
     /// reported too. `false` when there is none left. To be called before [`Compiler::close`].
     pub fn compile_unused(&mut self, findings: &mut Findings) -> bool {
+        self.compile_wanted(findings) || self.want_unused()
+    }
+
+    /// Looks at one more evaluator, and wants it compiled if nothing else does; `false` when all were looked at.
+    pub(crate) fn want_unused(&mut self) -> bool {
         let evaluator = self.looked_at;
         if evaluator == self.evaluator_sources.len() {
-            return self.free_sources();
+            return false;
         }
         self.looked_at += 1;
         let uses = (evaluator, Scope::ALL.0, Part::ALL.0)..=(evaluator, Scope::ALL.1, Part::ALL.1);
         if !self.wanted.has_any(uses) {
             self.wanted.id((evaluator, Scope::Data, Part::Targeting));
-            self.compile_wanted(findings);
         }
         true
     }
 
-    /// Frees part of what evaluators were compiled from; `false` when nothing is left of it.
-    fn free_sources(&mut self) -> bool {
-        const PART: usize = 500;
-        let rest = self.evaluator_sources.get_mut(self.freed..).unwrap_or_default();
-        rest.iter_mut().take(PART).for_each(|(_, json)| *json = Json::Null);
-        self.freed += PART;
-        rest.len() > PART
+    /// The evaluator that is compiled next.
+    pub(crate) fn wanted(&self) -> Option<&Json> {
+        let (evaluator, ..) = self.wanted.get(self.evaluators.len())?;
+        self.evaluator_sources.get(evaluator).map(|(_, json)| json)
+    }
+
+    /// Compiles an evaluator that something refers to; `false` when none is left.
+    pub(crate) fn compile_wanted(&mut self, findings: &mut Findings) -> bool {
+        let Some((evaluator, scope, part)) = self.wanted.get(self.evaluators.len()) else { return false };
+        let Compiler { names, wanted, evaluator_sources, evaluators, .. } = self;
+        let Some((name, json)) = evaluator_sources.get(evaluator) else { return false };
+        let path = Path::Root.field("$evaluators");
+        let path = path.field(name);
+        evaluators.push(Expressions::new(names, wanted, findings).compile(json, &path, scope, part));
+        true
+    }
+
+    /// Does a part of what [`Compiler::close`] does; `false` when all cohorts and evaluators were looked at.
+    pub(crate) fn check(&mut self, findings: &mut Findings) -> bool {
+        let mut check = std::mem::take(&mut self.check);
+        let goes_on =
+            check.step(&Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }, |node, fault| {
+                let (whose, name) = self.name(node);
+                let problem = match fault {
+                    Fault::ReachesItself => Problem::reaches_itself(name),
+                    Fault::TooDeep(levels) => compile::too_deep(DEEPEST_EXPANDED, levels),
+                };
+                findings.report(&Path::Root.field(whose).field(name), problem);
+            });
+        self.check = check;
+        goes_on
     }
 
     /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand
     /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`.
     ///
     /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
-    pub fn close(self, findings: &mut Findings) -> Option<Library> {
-        let mut sound = true;
-        Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(|node, fault| {
-            let (whose, name) = self.name(node);
-            let problem = match fault {
-                Fault::ReachesItself => Problem::ReachesItself(name.to_owned()),
-                Fault::TooDeep(levels) => compile::too_deep(DEEPEST_EXPANDED, levels),
-            };
-            findings.report(&Path::Root.field(whose).field(name), problem);
-            sound = false;
-        });
-        let all = |named: Vec<Option<Named>>| -> Option<Vec<Expr>> {
-            named.into_iter().map(|named| named.map(|named| named.expr)).collect()
-        };
-        let (cohorts, evaluators) = (all(self.cohorts)?, all(self.evaluators)?);
-        let (attributes, fractional) = (self.names.attributes, self.fractional);
-        sound.then_some(Library { attributes, cohorts, evaluators, fractional })
+    pub fn close(mut self, findings: &mut Findings) -> Option<Library> {
+        while self.check(findings) {}
+        let is_sound =
+            self.check.is_sound() && self.cohorts.iter().chain(&self.evaluators).all(Option::is_some);
+        is_sound.then(|| self.into_parts(&mut Parts::default()))
+    }
+
+    /// What was compiled, and `parts` of what is not needed for it.
+    pub(crate) fn into_parts(self, parts: &mut Parts) -> Library {
+        let Compiler { names, cohorts, evaluators, fractional, .. } = self;
+        let Names { attributes, cohorts: by_name, evaluators: evaluators_by_name, flags } = names;
+        parts.add(self.evaluator_sources, 1);
+        parts.add(self.cohort_names, FEW);
+        parts.add(by_name, FEW);
+        parts.add(evaluators_by_name, FEW);
+        parts.add(flags, FEW);
+        Library { attributes, cohorts, evaluators, fractional }
     }
 
     fn compile(
@@ -229,23 +268,8 @@ impl Compiler {
         part: Part,
         findings: &mut Findings,
     ) -> Option<Named> {
-        let Compiler { names, wanted, .. } = &mut *self;
-        let expressions = Expressions::new(names, wanted, findings);
-        let compiled = expressions.compile(json, path, Scope::Data, part);
-        self.compile_wanted(findings);
-        compiled
-    }
-
-    /// Compiles the evaluators that were referred to, and those that they refer to.
-    fn compile_wanted(&mut self, findings: &mut Findings) {
-        while let Some((evaluator, scope, part)) = self.wanted.get(self.evaluators.len()) {
-            let Compiler { names, wanted, evaluator_sources, evaluators, .. } = &mut *self;
-            let Some((name, json)) = evaluator_sources.get(evaluator) else { return };
-            let path = Path::Root.field("$evaluators");
-            let path = path.field(name);
-            let expressions = Expressions::new(names, wanted, findings);
-            evaluators.push(expressions.compile(json, &path, scope, part));
-        }
+        let Compiler { names, wanted, .. } = self;
+        Expressions::new(names, wanted, findings).compile(json, path, Scope::Data, part)
     }
 
     /// Where node `node` of the graph is defined, and its name.
@@ -260,17 +284,19 @@ impl Compiler {
     }
 }
 
-fn numbered<T>(named: &[T], name: impl Fn(&T) -> &Box<str>) -> BTreeMap<Box<str>, usize> {
-    named.iter().enumerate().map(|(i, item)| (name(item).clone(), i)).collect()
-}
-
 impl Library {
     fn cohort(&self, id: usize) -> Option<&Expr> {
-        self.cohorts.get(id)
+        self.cohorts.get(id)?.as_ref().map(|named| &named.expr)
     }
 
     fn evaluator(&self, id: usize) -> Option<&Expr> {
-        self.evaluators.get(id)
+        self.evaluators.get(id)?.as_ref().map(|named| &named.expr)
+    }
+
+    /// Gives `parts` all of it.
+    pub(crate) fn into_parts(self, parts: &mut Parts) {
+        parts.add(self.cohorts, 1);
+        parts.add(self.evaluators, 1);
     }
 }
 

@@ -10,6 +10,7 @@
 //! * `path`: path matches, and the text below which they are filed.
 //! * `value`: matches of headers and query parameters.
 //! * `index`: the index.
+//! * `tiers`: the map that it is made of.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::wire;
 mod hostname;
 mod index;
 mod path;
+mod tiers;
 mod value;
 
 pub use index::Index;

@@ -38,11 +38,19 @@ impl Pattern {
     /// (`(a{1000}){1000}`), or has more than 32 capturing groups; one for which the document's other patterns leave no
     /// room.
     pub fn compile(pattern: &str, findings: &mut Findings) -> Result<Pattern, Problem> {
+        // Once there is no room left none is compiled any more.
+        findings.spend_on_pattern(0)?;
+        let prepared = findings.prepared_pattern(pattern);
+        let compiled = prepared.unwrap_or_else(|| Pattern::compile_alone(pattern))?;
+        findings.spend_on_pattern(compiled.size_kib)?;
+        Ok(compiled)
+    }
+
+    /// As [`Pattern::compile`], whatever room there is.
+    pub(crate) fn compile_alone(pattern: &str) -> Result<Pattern, Problem> {
         if pattern.len() > LONGEST_PATTERN_BYTES {
             return Err(Problem::over_limit("bytes", LONGEST_PATTERN_BYTES, pattern.len()));
         }
-        // Once there is no room left none is compiled any more.
-        findings.spend_on_pattern(0)?;
         // By itself first: in parentheses `a)|(b` would pass.
         let alone = build(pattern, LARGEST_KIB).map_err(|error| problem(pattern, &error))?;
         let groups = alone.captures_len().saturating_sub(1);
@@ -50,11 +58,9 @@ impl Pattern {
             return Err(Problem::over_limit("capturing groups", MOST_GROUPS, groups));
         }
         // A comment at the end (`(?x) a # b`) swallows the parenthesis; only then a new line means nothing.
-        let whole = Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
+        Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
             Pattern::whole(&format!("\\A(?:{pattern}\n)\\z")).map_err(|_| problem(pattern, &error))
-        })?;
-        findings.spend_on_pattern(whole.size_kib)?;
-        Ok(whole)
+        })
     }
 
     fn whole(pattern: &str) -> Result<Pattern, regex_lite::Error> {
@@ -66,6 +72,11 @@ impl Pattern {
                 Err(_) => size_kib *= 2,
             }
         }
+    }
+
+    /// The size of its program in KiB.
+    pub(crate) fn size_kib(&self) -> usize {
+        self.size_kib
     }
 
     /// Whether it matches `text` from start to end. A text over 4,096 bytes is not matched.

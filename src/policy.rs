@@ -11,6 +11,8 @@ mod loading;
 mod locate;
 mod names;
 mod outline;
+mod parts;
+mod patterns;
 mod plan;
 mod refusals;
 mod rollout;
@@ -28,15 +30,18 @@ use crate::flag::{Flag, FlagId};
 use crate::guard::Guard;
 use crate::logic::{Condition, Library, Way};
 use crate::matches::Index;
+use crate::pattern::Pattern;
 use crate::schedule::{Schedule, Split, VariantId};
 use crate::shadow::Shadow;
 
 pub use loading::Loading;
-pub use locate::{Located, locate, mark};
+pub use locate::{Located, Places, locate};
 #[cfg(feature = "schema")]
 pub(crate) use names::{NOT_FOR_VARIANTS, RESERVED};
 pub use names::{check_name, is_name};
-pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
+pub use outline::{MAX_BYTES, MAX_ITEM_BYTES, MAX_ITEM_VALUES, MAX_ITEMS, MAX_NESTING, MAX_VALUES};
+pub(crate) use parts::FEW;
+pub use parts::Parts;
 pub use refusals::parse_thoroughly;
 
 /// The highest revision that a policy may have: the last whole number that every reader of JSON has exactly.
@@ -81,6 +86,9 @@ pub struct Policy {
     by_name: HashMap<Arc<str>, RolloutId, foldhash::fast::RandomState>,
     by_guard: HashMap<u64, RolloutId, foldhash::fast::RandomState>,
     index: Index,
+    /// The patterns of conditions and matches, which have them too: as long as they are here, who drops a condition frees
+    /// little.
+    patterns: Vec<Pattern>,
 }
 
 impl Policy {
@@ -89,9 +97,7 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with it, if anything is.
     pub fn parse(document: &[u8], clusters: &Clusters) -> Result<Policy, Vec<crate::finding::Finding>> {
-        let mut loading = Loading::new(document.to_vec(), clusters.clone());
-        while loading.step() {}
-        loading.finish()
+        Loading::thorough(document.to_vec(), clusters.clone()).finish()
     }
 
     /// The rollout of that name.
@@ -127,18 +133,20 @@ impl Policy {
         self.flags.get(usize::try_from(id).ok()?)
     }
 
-    /// Frees a part of it, so that it need not be freed at once; `false` when nothing much is left.
-    pub(crate) fn shrink(&mut self) -> bool {
-        const PART: usize = 100;
-        self.rollouts.truncate(self.rollouts.len().saturating_sub(PART));
-        self.by_name.extract_if(|_, _| true).take(PART).for_each(drop);
-        self.flags.truncate(self.flags.len().saturating_sub(PART));
-        self.flags_by_key.extract_if(|_, _| true).take(PART).for_each(drop);
-        let is_empty = self.rollouts.is_empty()
-            && self.by_name.is_empty()
-            && self.flags.is_empty()
-            && self.flags_by_key.is_empty();
-        self.index.shrink(PART) || !is_empty
+    /// All of it, to be freed a part at a time.
+    pub(crate) fn into_parts(self) -> Parts {
+        let mut parts = Parts::default();
+        // What is added last is freed first.
+        parts.add(self.patterns, 1);
+        parts.add(self.keys, 10);
+        parts.add(self.attributes, 10);
+        self.library.into_parts(&mut parts);
+        parts.add(self.rollouts, 1);
+        parts.add(self.flags, 1);
+        parts.add(self.flags_by_key, parts::FEW);
+        parts.add(self.by_name, parts::FEW);
+        self.index.into_parts(&mut parts);
+        parts
     }
 
     /// Which rollouts apply to which requests.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use crate::configuration::Source;
 use crate::finding::{Finding, Problem};
 use crate::jws::{Opening, VerifyKeys};
-use crate::policy::{Clusters, Loading, MAX_BYTES, Policy};
+use crate::policy::{Clusters, Loading, MAX_BYTES, Parts, Policy};
 
 pub use polling::{News, Polling};
 pub use published::{Published, Stamp};
@@ -33,6 +33,8 @@ pub struct Update {
     /// That document itself, where it has no ETag to know it by.
     refused_document: Option<Vec<u8>>,
     rules: Rules,
+    /// What is left of documents that are not wanted any more.
+    dropped: Parts,
 }
 
 /// What a document must be, besides a policy.
@@ -213,9 +215,18 @@ impl Update {
 
     /// A document that was not read to its end was not read.
     fn drop_candidate(&mut self) {
-        if self.candidate.take().is_some_and(|candidate| candidate.origin == Origin::Fetched) {
+        let Some(Candidate { stage, origin, .. }) = self.candidate.take() else { return };
+        if origin == Origin::Fetched {
             self.etag = None;
         }
+        if let Stage::Loading(loading, _) = stage {
+            self.dropped.append(loading.into_parts());
+        }
+    }
+
+    /// Frees a part of what is left of documents that are not wanted any more; `false` where there is nothing.
+    pub fn free(&mut self) -> bool {
+        self.dropped.free()
     }
 
     /// Verifies or loads one more piece; an outcome when it was the last.
@@ -254,18 +265,25 @@ impl Update {
     }
 
     /// The policy, if it is one for this plugin, and not older than the one in force.
-    fn fitting(&self, policy: Policy) -> Result<Policy, Vec<Finding>> {
+    fn fitting(&mut self, policy: Policy) -> Result<Policy, Vec<Finding>> {
+        match self.misfit(&policy) {
+            None => Ok(policy),
+            Some(finding) => {
+                self.dropped.append(policy.into_parts());
+                Err(vec![finding])
+            }
+        }
+    }
+
+    fn misfit(&self, policy: &Policy) -> Option<Finding> {
         let floor = self.policy.as_ref().map_or(0, |policy| policy.revision);
         let name = self.rules.signed.as_ref().map(|signed| &*signed.name);
         if let Some(name) = name.filter(|name| policy.name.as_deref() != Some(name)) {
             let found = policy.name.as_deref().unwrap_or_default();
-            return Err(vec![place("name", Problem::expected(name.to_owned(), found))]);
+            return Some(place("name", Problem::expected(name.to_owned(), found)));
         }
-        if policy.revision < floor {
-            let problem = Problem::expected(format!("at least {floor}"), policy.revision);
-            return Err(vec![place("revision", problem)]);
-        }
-        Ok(policy)
+        let problem = || Problem::expected(format!("at least {floor}"), policy.revision);
+        (policy.revision < floor).then(|| place("revision", problem()))
     }
 
     /// Takes a policy that is compiled already, in place of one that is being loaded; gives the one before.
@@ -304,8 +322,7 @@ fn advance(stage: Stage, rules: &Rules) -> Result<Read, Stage> {
             Err(finding) => Ok((opening.into_parts().0, Err(vec![finding]))),
         },
         Stage::Loading(mut loading, signed) => {
-            // The policy is refused by its first finding: the rest need not be read.
-            if loading.step() && !loading.is_refused() {
+            if loading.step() {
                 return Err(Stage::Loading(loading, signed));
             }
             let (document, signed_ms) = match signed {

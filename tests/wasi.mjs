@@ -18,5 +18,11 @@ if (suites && existsSync(suites)) {
 
 const wasi = new WASI({ version: "preview1", args: [file, ...args], env, preopens });
 const module = await WebAssembly.compile(await readFile(file));
-const instance = await WebAssembly.instantiate(module, wasi.getImportObject());
+const imports = wasi.getImportObject();
+if (process.env.MULKKO_CPU_TIME) {
+  // For benchmarks beside other programs: the monotonic clock (1) is the thread's CPU time (3).
+  const { clock_time_get } = imports.wasi_snapshot_preview1;
+  imports.wasi_snapshot_preview1.clock_time_get = (clock, ...rest) => clock_time_get(clock === 1 ? 3 : clock, ...rest);
+}
+const instance = await WebAssembly.instantiate(module, imports);
 process.exitCode = wasi.start(instance);

@@ -48,7 +48,7 @@ impl Part {
 }
 
 /// The names that expressions may use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) attributes: Attributes,
     pub(super) cohorts: BTreeMap<Box<str>, usize>,
@@ -136,6 +136,9 @@ impl<'c> Expressions<'c> {
     }
 
     pub(super) fn expression(&mut self, json: &Json, at: At<'_>) -> Option<Expr> {
+        if self.findings.is_full() {
+            return None;
+        }
         if at.level > DEEPEST_WRITTEN {
             return self.refuse(at.path, too_deep(DEEPEST_WRITTEN, at.level));
         }
@@ -227,14 +230,13 @@ impl<'c> Expressions<'c> {
     }
 
     fn contained(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
-        let operands = self.exactly(operands, at)?;
-        if let [_, Expr::Literal(Json::List(items))] = &*operands
+        if let [item, Json::List(items)] = operands_of(operands)
             && let Some(texts) = Texts::of(items)
         {
-            let [item, _] = *operands;
-            return Some(Expr::InTexts(item.into(), texts));
+            let path = at.path.item(0);
+            return Some(Expr::InTexts(self.expression(item, at.path(&path))?.into(), texts));
         }
-        Some(Expr::Binary(Binary::In, operands))
+        self.binary(Binary::In, operands, at)
     }
 
     fn substring(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {

@@ -36,7 +36,7 @@ pub(super) enum Fault {
     TooDeep(usize),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Visit {
     Never,
     /// On the way down: who meets it again has gone in a circle.
@@ -46,56 +46,83 @@ enum Visit {
 }
 
 /// A node on the way down, the next of its uses to follow, and how deep it goes as far as is known.
+#[derive(Debug)]
 struct Frame {
     node: usize,
     next: usize,
     levels: usize,
 }
 
-impl Graph<'_> {
-    /// Tells `report` of each circle, once, and of what is too deep. Nodes are numbered cohorts first.
-    pub(super) fn check(&self, mut report: impl FnMut(usize, Fault)) {
-        let nodes = self.cohorts.len() + self.evaluators.len();
-        let mut visits = Visits { of: vec![Visit::Never; nodes], in_circle: vec![false; nodes] };
-        for root in 0..nodes {
-            self.visit(root, &mut visits, &mut report);
+/// Whether the references of a graph come to an end: a walk over all of it, some steps at a time.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    visits: Visits,
+    /// The way from a root down to where the walk is.
+    stack: Vec<Frame>,
+    /// The next root.
+    root: usize,
+    is_unsound: bool,
+}
+
+impl Check {
+    /// Goes on for a while; `false` at the end. Tells `report` of each circle, once, and of what is too deep. Nodes are
+    /// numbered cohorts first.
+    pub(super) fn step(&mut self, graph: &Graph<'_>, mut report: impl FnMut(usize, Fault)) -> bool {
+        const STEPS: usize = 1_000;
+        for _ in 0..STEPS {
+            if !self.stack.is_empty() {
+                self.follow(graph, &mut report);
+            } else if self.root < graph.nodes() {
+                self.stack.extend(self.visits.enter(graph, self.root));
+                self.root += 1;
+            } else {
+                return false;
+            }
         }
+        true
     }
 
-    fn visit(&self, root: usize, visits: &mut Visits, report: &mut impl FnMut(usize, Fault)) {
-        let mut stack: Vec<Frame> = self.enter(root, visits).into_iter().collect();
-        while let Some(top) = stack.last_mut() {
-            let Some(&used) = self.uses(top.node).get(top.next) else {
-                if top.levels > DEEPEST_EXPANDED {
-                    report(top.node, Fault::TooDeep(top.levels));
-                    // Told once: who uses it is only too deep if what is above it is.
-                    top.levels = 0;
+    /// Whether nothing was reported.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.is_unsound
+    }
+
+    /// Follows one use, or goes back up where there is none left.
+    fn follow(&mut self, graph: &Graph<'_>, report: &mut impl FnMut(usize, Fault)) {
+        let Check { visits, stack, is_unsound, .. } = self;
+        let Some(top) = stack.last_mut() else { return };
+        let Some(&used) = graph.uses(top.node).get(top.next) else {
+            if top.levels > DEEPEST_EXPANDED {
+                *is_unsound = true;
+                report(top.node, Fault::TooDeep(top.levels));
+                // Told once: who uses it is only too deep if what is above it is.
+                top.levels = 0;
+            }
+            visits.set(top.node, Visit::Done(top.levels));
+            stack.pop();
+            return;
+        };
+        let (target, above) = graph.target(used);
+        match visits.get(target) {
+            Visit::Never => stack.extend(visits.enter(graph, target)),
+            Visit::Open => {
+                *is_unsound = true;
+                if visits.circle(target) {
+                    report(target, Fault::ReachesItself);
                 }
-                visits.set(top.node, Visit::Done(top.levels));
-                stack.pop();
-                continue;
-            };
-            let (target, above) = self.target(used);
-            match visits.get(target) {
-                Visit::Never => stack.extend(self.enter(target, visits)),
-                Visit::Open => {
-                    if visits.circle(target) {
-                        report(target, Fault::ReachesItself);
-                    }
-                    top.next += 1;
-                }
-                Visit::Done(levels) => {
-                    top.levels = top.levels.max(above + levels);
-                    top.next += 1;
-                }
+                top.next += 1;
+            }
+            Visit::Done(levels) => {
+                top.levels = top.levels.max(above + levels);
+                top.next += 1;
             }
         }
     }
+}
 
-    fn enter(&self, node: usize, visits: &mut Visits) -> Option<Frame> {
-        let Visit::Never = visits.get(node) else { return None };
-        visits.set(node, Visit::Open);
-        Some(Frame { node, next: 0, levels: self.node(node).map_or(0, |named| named.levels) })
+impl Graph<'_> {
+    fn nodes(&self) -> usize {
+        self.cohorts.len() + self.evaluators.len()
     }
 
     fn node(&self, node: usize) -> Option<&Named> {
@@ -116,24 +143,35 @@ impl Graph<'_> {
 }
 
 /// What is known of each node.
-struct Visits {
-    of: Vec<Visit>,
-    in_circle: Vec<bool>,
-}
+#[derive(Debug, Default)]
+struct Visits(Vec<(Visit, InCircle)>);
+
+/// Whether a node is known to be part of a circle.
+type InCircle = bool;
 
 impl Visits {
     fn get(&self, node: usize) -> Visit {
-        self.of.get(node).copied().unwrap_or(Visit::Done(0))
+        self.0.get(node).map_or(Visit::Never, |(visit, _)| *visit)
     }
 
     fn set(&mut self, node: usize, visit: Visit) {
-        if let Some(slot) = self.of.get_mut(node) {
+        if let Some((slot, _)) = self.0.get_mut(node) {
             *slot = visit;
         }
     }
 
+    /// Opens a node, unless it was met before.
+    fn enter(&mut self, graph: &Graph<'_>, node: usize) -> Option<Frame> {
+        let Visit::Never = self.get(node) else { return None };
+        if self.0.len() <= node {
+            self.0.resize(graph.nodes(), (Visit::Never, false));
+        }
+        self.set(node, Visit::Open);
+        Some(Frame { node, next: 0, levels: graph.node(node).map_or(0, |named| named.levels) })
+    }
+
     /// Marks `node` as part of a circle; whether that is news.
     fn circle(&mut self, node: usize) -> bool {
-        self.in_circle.get_mut(node).is_some_and(|known| !std::mem::replace(known, true))
+        self.0.get_mut(node).is_some_and(|(_, known)| !std::mem::replace(known, true))
     }
 }

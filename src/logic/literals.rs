@@ -11,6 +11,9 @@ use crate::finding::{Path, Problem};
 use crate::json::Json;
 use crate::pattern::Pattern;
 
+/// The most names that a variable may lead through: contexts nest no deeper.
+pub(crate) const MOST_LEVELS: usize = 128;
+
 impl Expressions<'_> {
     pub(super) fn affix(&mut self, operator: Binary, operands: &Json, at: At<'_>) -> Option<Expr> {
         if at.part == Part::Targeting
@@ -84,9 +87,14 @@ impl Expressions<'_> {
         let Json::List(items) = json else {
             return self.network(json, path).map(|network| Networks::new(&[network]));
         };
-        let networks: Vec<_> =
-            items.iter().enumerate().map(|(i, item)| self.network(item, &path.item(i))).collect();
-        networks.into_iter().collect::<Option<Vec<_>>>().map(|networks| Networks::new(&networks))
+        let mut networks = Vec::with_capacity(items.len());
+        for (i, item) in items.iter().enumerate() {
+            if self.findings.is_full() {
+                return None;
+            }
+            networks.extend(self.network(item, &path.item(i)));
+        }
+        (networks.len() == items.len()).then(|| Networks::new(&networks))
     }
 
     fn network(&mut self, json: &Json, path: &Path<'_>) -> Option<ipnet::IpNet> {
@@ -191,6 +199,10 @@ impl Expressions<'_> {
             }
             _ => return self.refuse(at.path, Problem::expected("the name of a variable", name.kind())),
         };
+        let levels = name.split('.').count();
+        if levels > MOST_LEVELS {
+            return self.refuse(at.path, Problem::over_limit("names between dots", MOST_LEVELS, levels));
+        }
         if name.starts_with("$flagd.") && !matches!(name, "$flagd.flagKey" | "$flagd.timestamp") {
             return self.refuse(at.path, Problem::expected("$flagd.flagKey or $flagd.timestamp", name));
         }

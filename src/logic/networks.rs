@@ -22,10 +22,12 @@ struct Range {
 
 /// Reads a network, `10.0.0.0/8`, or an address, which is a network of one. Bits beyond the prefix do not count.
 pub(super) fn parse_network(text: &str) -> Option<IpNet> {
-    match text.parse::<IpNet>() {
-        Ok(IpNet::V6(network)) => Some(unmapped(network)),
-        Ok(network) => Some(network),
-        Err(_) => parse_address(text).map(IpNet::from),
+    if !text.contains('/') {
+        return parse_address(text).map(IpNet::from);
+    }
+    match text.parse::<IpNet>().ok()? {
+        IpNet::V6(network) => Some(unmapped(network)),
+        network @ IpNet::V4(_) => Some(network),
     }
 }
 

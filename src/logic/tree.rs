@@ -185,10 +185,14 @@ impl Texts {
         if items.len() < Texts::MANY {
             return None;
         }
-        let text = |item: &Json| if let Json::Text(text) = item { Some(text.clone()) } else { None };
-        let mut texts: Vec<Box<str>> = items.iter().map(text).collect::<Option<_>>()?;
-        texts.sort_unstable_by(|a, b| (Texts::head(a), a).cmp(&(Texts::head(b), b)));
-        Some(Texts { heads: texts.iter().map(|text| Texts::head(text)).collect(), texts: texts.into() })
+        let text = |item: &Json| match item {
+            Json::Text(text) => Some((Texts::head(text), text.clone())),
+            _ => None,
+        };
+        let mut texts: Vec<(u64, Box<str>)> = items.iter().map(text).collect::<Option<_>>()?;
+        texts.sort_unstable();
+        let (heads, texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
+        Some(Texts { heads: heads.into(), texts: texts.into() })
     }
 
     pub(super) fn contain(&self, text: &str) -> bool {

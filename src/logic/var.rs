@@ -129,8 +129,9 @@ impl Key<'_> {
 pub(super) struct Attributes(BTreeMap<Box<str>, usize>);
 
 impl Attributes {
-    pub(super) fn new(names: Vec<Box<str>>) -> Attributes {
-        Attributes(names.into_iter().enumerate().map(|(i, name)| (name, i)).collect())
+    /// Takes down the next name of the list, which has each once.
+    pub(super) fn add(&mut self, name: &str) {
+        self.0.insert(name.into(), self.0.len());
     }
 
     /// What `name` asks a request for. An attribute's name goes before all others.
@@ -171,7 +172,8 @@ mod tests {
 
     #[test]
     fn each_name_asks_for_one_thing() {
-        let attributes = Attributes::new(vec!["region".into(), "user.plan".into()]);
+        let mut attributes = Attributes::default();
+        ["region", "user.plan"].into_iter().for_each(|name| attributes.add(name));
         for (name, expected) in [
             ("region", Var::Attribute(0)),
             ("user.plan", Var::Attribute(1)),

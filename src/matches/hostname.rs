@@ -1,11 +1,11 @@
 //! Hostnames: what a policy may write, and which of them a request's host fits.
 
-use std::collections::{BTreeSet, HashMap};
-
-use fnv::FnvBuildHasher;
+use std::collections::HashSet;
 
 use super::saturated;
+use super::tiers::Tiers;
 use crate::finding::{Findings, Path, Problem};
+use crate::policy::Parts;
 
 /// The longest hostname in bytes, as DNS has it without the final dot (RFC 1035, section 2.3.4).
 const LONGEST_BYTES: usize = 253;
@@ -57,12 +57,12 @@ impl Hostname {
         if hostnames.is_empty() {
             return Some(vec![Hostname::Any]);
         }
-        let mut seen = BTreeSet::new();
+        let mut seen: HashSet<_, foldhash::fast::RandomState> = HashSet::default();
         let mut compiled = Vec::with_capacity(hostnames.len());
         for (i, text) in hostnames.iter().enumerate() {
             let hostname = match seen.insert(text) {
                 true => Hostname::compile(text),
-                false => Err(Problem::Twice(text.clone())),
+                false => Err(Problem::twice(text)),
             };
             match hostname {
                 Ok(hostname) => compiled.push(hostname),
@@ -94,19 +94,18 @@ fn is_label(label: &str) -> bool {
 /// The hostnames of a policy, each with a number. [`Hostname::Any`] has 0, the others follow as they come.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    exact: HashMap<Box<str>, u32, FnvBuildHasher>,
-    below: HashMap<Box<str>, u32, FnvBuildHasher>,
+    exact: Tiers<Box<str>, u32>,
+    below: Tiers<Box<str>, u32>,
     /// The lengths of what `below` holds, ascending: only these suffixes of a host are looked up.
     lengths: Vec<usize>,
     count: u32,
 }
 
 impl Hosts {
-    /// Drops so many names; `false` when none are left.
-    pub(super) fn shrink(&mut self, names: usize) -> bool {
-        self.exact.extract_if(|_, _| true).take(names).for_each(drop);
-        self.below.extract_if(|_, _| true).take(names).for_each(drop);
-        !self.exact.is_empty() || !self.below.is_empty()
+    /// Gives `parts` all of it.
+    pub(super) fn into_parts(self, parts: &mut Parts) {
+        self.exact.into_parts(parts);
+        self.below.into_parts(parts);
     }
 
     /// The number of [`Hostname::Any`].
@@ -124,7 +123,7 @@ impl Hosts {
                 (&mut self.below, suffix)
             }
         };
-        if let Some(number) = numbers.get(name) {
+        if let Some(number) = numbers.get(&**name) {
             return *number;
         }
         self.count += 1;

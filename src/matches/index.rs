@@ -1,16 +1,17 @@
 //! The index: finds the rollouts that apply to a request, in their order.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::hash::Hasher;
 
-use fnv::{FnvBuildHasher, FnvHasher};
+use fnv::FnvHasher;
 
 use super::hostname::{Hostname, Hosts};
 use super::path::Filed;
+use super::tiers::Tiers;
 use super::{BELOW_HOSTNAME, CompiledEntry, Entry, Target};
 use crate::finding::{Findings, Path, Problem};
 use crate::pattern::Pattern;
+use crate::policy::Parts;
 use crate::wire;
 
 /// The most pairs of a hostname and a match that one rollout may have: four times what an HTTPRoute rule may. It bounds
@@ -27,7 +28,7 @@ pub struct Index {
     /// For each host by number, the length in bytes of the longest text below which something is filed.
     longest: Vec<usize>,
     /// The first filing in each slot. Filings in one slot form a list.
-    slots: HashMap<Slot, u32, FnvBuildHasher>,
+    slots: Tiers<Slot, u32>,
     filings: Vec<Filing>,
     entries: Vec<Entry>,
 }
@@ -109,10 +110,10 @@ impl Index {
         self.entries.reserve(rollouts);
     }
 
-    /// Drops so many entries; `false` when none are left. An index that was shrunk finds nothing of what it dropped.
-    pub(crate) fn shrink(&mut self, entries: usize) -> bool {
-        self.entries.truncate(self.entries.len().saturating_sub(entries));
-        self.hosts.shrink(entries) || !self.entries.is_empty()
+    /// Gives `parts` all of it.
+    pub(crate) fn into_parts(self, parts: &mut Parts) {
+        parts.add(self.entries, 4);
+        self.hosts.into_parts(parts);
     }
 
     fn room_for(&self, pairs: usize) -> Result<(), Problem> {

@@ -87,7 +87,7 @@ fn compile_all(
         let place = place.item(i);
         let name = compile_name(&rule.name).and_then(|name| match seen.insert(name.clone()) {
             true => Ok(name),
-            false => Err(Problem::Twice(rule.name.clone())),
+            false => Err(Problem::twice(&rule.name)),
         });
         let name = findings.reported(name, &place.field("name"));
         let value = Value::compile(rule, findings);

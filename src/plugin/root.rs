@@ -27,7 +27,7 @@ use crate::plugin::{now_ms, random};
 use crate::policy::{MAX_BYTES, Policy};
 use crate::update::{News, Origin, Outcome, Stamp, Update, etag_text, token_text};
 
-/// How long one turn may last, in nanoseconds: streams wait meanwhile.
+/// After how many nanoseconds a turn ends, once the step is done that it is at: streams wait meanwhile.
 const TURN_NS: u64 = 5_000_000;
 
 /// Tells Envoy, which keeps them to itself, to ask another endpoint of the cluster at once where one does not answer: a
@@ -211,18 +211,20 @@ impl Root {
         if let Some((policy, etag)) = compiled {
             self.take_compiled(policy, etag);
         }
-        loop {
-            let freed = free();
-            if let Some(outcome) = self.update.step() {
-                self.settled(outcome);
-            }
-            if !freed && !self.update.is_loading() {
-                return;
-            }
+        while free() || self.update.free() || self.load() {
             if host::now_ns().is_ok_and(|now_ns| now_ns.saturating_sub(start_ns) >= TURN_NS) {
                 return;
             }
         }
+    }
+
+    /// Loads a part of a document; `false` where there is none.
+    fn load(&mut self) -> bool {
+        let is_loading = self.update.is_loading();
+        if let Some(outcome) = self.update.step() {
+            self.settled(outcome);
+        }
+        is_loading
     }
 
     /// Puts a policy in force, or tells why not.

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::vec;
 
 use crate::bucket::{Seed, Threshold};
 use crate::finding::{Findings, Path, Problem};
 use crate::flag::FlagId;
 use crate::json::{Json, Readable};
-use crate::logic::{Compiler, Way};
+use crate::logic::{Compiler, MOST_LEVELS, Way};
 use crate::policy::names::check_name;
-use crate::policy::plan::{Piecework, What};
+use crate::policy::outline::Lines;
+use crate::policy::parts::{FEW, Parts};
+use crate::policy::patterns;
+use crate::policy::plan::{Piecework, Plan, What};
 use crate::policy::rollout::{self, Surroundings};
 use crate::policy::shape::Piece;
 use crate::policy::strategy::percent_at;
 use crate::policy::texts::Texts;
 use crate::policy::{
-    Attribute, Clusters, Holdout, KeyId, MAX_REVISION, NameMap, Policy, RolloutId, flag, keys,
+    Attribute, Clusters, Holdout, KeyId, MAX_REVISION, NameMap, Policy, Rollout, RolloutId, flag, keys,
 };
 use crate::wire;
 
@@ -40,46 +44,60 @@ pub(super) struct Work {
     flag_keys: NameMap<()>,
     metadata: flag::Metadata,
     exports: flag::Exports,
-    fractional: wire::Fractional,
     texts: Texts,
     cohort_names: NameMap<()>,
     evaluator_names: NameMap<()>,
     /// The slices of each layer: upper ends by lower ends.
     slices: NameMap<BTreeMap<Threshold, (Threshold, usize)>>,
-    evaluators: Vec<(Box<str>, Json)>,
-    attribute_names: Vec<Box<str>>,
-    cohorts: Vec<Box<str>>,
-    logic: Option<Compiler>,
+    logic: Compiler,
+    /// What was read of the last piece, and is to be compiled.
+    pending: Option<Pending>,
+    /// The patterns in it, which are compiled before, one by one: each may take as long as the rest of the piece.
+    patterns: vec::IntoIter<Box<str>>,
+    /// Whether those of the evaluator are known that is compiled next.
+    knows_patterns: bool,
+}
+
+/// A piece that is read, and what is to be done with it next.
+#[derive(Debug)]
+enum Pending {
+    Cohort(Json, Piecework),
+    Flag(Box<wire::Flag>, Piecework),
+    Rollout(Box<wire::Rollout>, usize),
+    /// The rollout is compiled, but for its hosts and matches.
+    Filing(Box<wire::Rollout>, usize, Option<Box<Rollout>>),
 }
 
 impl Work {
     /// Nothing has been read; rollouts may route to `clusters`.
-    pub(super) fn new(clusters: Clusters) -> Work {
-        let mut work = Work { clusters, ..Work::default() };
+    pub(super) fn new(clusters: Clusters, findings: Findings) -> Work {
+        let mut work = Work { clusters, findings, ..Work::default() };
         work.policy.keys.push(keys::request());
         work.keys.insert("request".into(), KeyId::REQUEST);
         work
     }
 
-    /// Takes down what is known before the first piece is read: the names of cohorts, which may be used before they are
-    /// defined, and how many rollouts there are, since growing a list of twenty thousand would be a long step.
-    pub(super) fn begin(&mut self, pieces: &[Piecework]) {
-        let of = |what| pieces.iter().filter(move |piece| piece.what == what);
-        self.cohorts = of(What::Cohort).map(|piece| piece.name.clone()).collect();
-        let rollouts = of(What::Rollout).count();
+    /// Makes room for what is known to come: growing a list of twenty thousand would be a long step.
+    pub(super) fn begin(&mut self, plan: &Plan) {
+        let rollouts = plan.count_of(What::Rollout);
         self.policy.rollouts.reserve(rollouts);
         self.policy.by_name.reserve(rollouts);
         self.policy.index.reserve(rollouts);
-        let flags = of(What::Flag).count();
-        self.flags = flags;
-        self.policy.flags.reserve(flags);
-        self.flag_keys.reserve(flags);
-        self.policy.flags_by_key.reserve(flags);
+        self.flags = plan.count_of(What::Flag);
+        self.policy.flags.reserve(self.flags);
+        self.flag_keys.reserve(self.flags);
+        self.policy.flags_by_key.reserve(self.flags);
+        self.cohort_names.reserve(plan.count_of(What::Cohort));
+    }
+
+    /// Takes down the name of a cohort: it may be used before it is defined.
+    pub(super) fn declare_cohort(&mut self, name: &str) {
+        self.logic.declare_cohort(name);
     }
 
     /// Reads one piece.
-    pub(super) fn read(&mut self, document: &[u8], work: &Piecework) {
-        let piece = Piece { document, at: work.at, end: work.end };
+    pub(super) fn read(&mut self, document: &[u8], lines: &Lines, work: Piecework) {
+        let piece = Piece { document, lines, at: work.at, end: work.end };
         let name = &*work.name;
         let field = |container| Path::Field(&Path::Root, container);
         match work.what {
@@ -101,7 +119,7 @@ impl Work {
             }
             What::Fractional => {
                 let version = piece.read(&field("fractional"), &mut self.findings);
-                self.fractional = version.unwrap_or_default();
+                self.logic.hash_as(version.unwrap_or_default());
             }
             What::Key => self.key(piece, name, &field("keys").field(name)),
             What::FlagKey => {
@@ -115,17 +133,35 @@ impl Work {
                 let place = field("$evaluators");
                 let place = place.field(name);
                 if self.evaluator_names.insert(name.into(), ()).is_some() {
-                    self.findings.report(&place, Problem::Twice(name.to_owned()));
+                    self.findings.report(&place, Problem::twice(name));
                 }
                 if let Some(json) = piece.read(&place, &mut self.findings) {
-                    self.evaluators.push((name.into(), json));
+                    self.logic.declare_evaluator(name, json);
                 }
             }
-            What::Cohort => self.cohort(piece, name, work.item, &field("cohorts").field(name)),
+            What::Cohort => {
+                let json = piece.read::<Json>(&field("cohorts").field(name), &mut self.findings);
+                self.patterns = json.as_ref().map(patterns::of).unwrap_or_default().into_iter();
+                self.pending = json.map(|json| Pending::Cohort(json, work));
+            }
             What::Layer => self.layer(piece, name, &field("layers").field(name)),
             What::Holdout => self.holdout(piece, &field("holdouts").item(work.item)),
-            What::Rollout => self.rollout(piece, work.item, &field("rollouts").item(work.item)),
-            What::Flag => self.flag(piece, work, &field("flags")),
+            What::Rollout => {
+                let place = field("rollouts");
+                let rollout = piece.read::<wire::Rollout>(&place.item(work.item), &mut self.findings);
+                self.patterns = rollout.as_ref().map(patterns::of_rollout).unwrap_or_default().into_iter();
+                self.pending = rollout.map(|rollout| Pending::Rollout(Box::new(rollout), work.item));
+            }
+            What::Flag => {
+                let place = field("flags");
+                let place = flag_place(&place, &work);
+                let flag = piece.read::<wire::Flag>(&place, &mut self.findings);
+                // Of a flag's unknown members nothing was read yet, and who edits the document reads all of it.
+                let flag = flag.filter(|_| piece.read::<Readable>(&place, &mut self.findings).is_some());
+                let targeting = flag.as_ref().and_then(|flag| flag.targeting.as_ref());
+                self.patterns = targeting.map(patterns::of).unwrap_or_default().into_iter();
+                self.pending = flag.map(|flag| Pending::Flag(Box::new(flag), work));
+            }
         }
     }
 
@@ -144,6 +180,77 @@ impl Work {
                 self.findings.report(&place, Problem::expected(expected, found));
             }
         }
+    }
+
+    /// Goes on with what was read; `false` when it is compiled, with all that it uses.
+    pub(super) fn compile(&mut self) -> bool {
+        if let Some(pattern) = self.patterns.next() {
+            self.findings.prepare_pattern(pattern);
+            return true;
+        }
+        match self.pending.take() {
+            Some(Pending::Cohort(json, work)) => self.cohort(&json, &work),
+            Some(Pending::Flag(flag, work)) => self.flag(&flag, &work),
+            Some(Pending::Rollout(rollout, item)) => {
+                let compiled = self.rollout(&rollout, item).map(Box::new);
+                self.pending = Some(Pending::Filing(rollout, item, compiled));
+                return true;
+            }
+            Some(Pending::Filing(rollout, item, compiled)) => {
+                self.file(&rollout, item, compiled.map(|rollout| *rollout));
+            }
+            None => return self.compile_wanted(),
+        }
+        true
+    }
+
+    /// Compiles an evaluator that was referred to.
+    fn compile_wanted(&mut self) -> bool {
+        let Some(json) = self.logic.wanted() else { return false };
+        self.knows_patterns = !self.knows_patterns;
+        if self.knows_patterns {
+            self.patterns = patterns::of(json).into_iter();
+        } else {
+            self.logic.compile_wanted(&mut self.findings);
+        }
+        true
+    }
+
+    /// Looks at one more of what nothing in the document may use; `false` when there is none left.
+    pub(super) fn want_unused(&mut self) -> bool {
+        self.logic.want_unused()
+    }
+
+    /// Checks a part of what can be checked only when all is read; `false` when all is checked.
+    pub(super) fn check(&mut self) -> bool {
+        self.logic.check(&mut self.findings)
+    }
+
+    /// What was found, the policy if that is nothing, and what is not needed any more.
+    pub(super) fn into_parts(self) -> (Findings, Option<Policy>, Parts) {
+        let Work { mut policy, mut findings, logic, .. } = self;
+        let mut parts = Parts::default();
+        policy.patterns = findings.take_patterns();
+        policy.library = logic.into_parts(&mut parts);
+        for names in [self.keys, self.layers] {
+            parts.add(names, FEW);
+        }
+        for names in [self.holdouts, self.attributes, self.flag_keys, self.cohort_names, self.evaluator_names]
+        {
+            parts.add(names, FEW);
+        }
+        parts.add(self.slices, 1);
+        parts.add(self.texts.into_all(), FEW);
+        parts.add(self.patterns, FEW);
+        parts.add(self.pending, 1);
+        let policy = match findings.is_empty() {
+            true => Some(policy),
+            false => {
+                parts.append(policy.into_parts());
+                None
+            }
+        };
+        (findings, policy, parts)
     }
 
     fn api_version(&mut self, piece: Piece<'_>) {
@@ -169,7 +276,7 @@ impl Work {
             Some(KeyId::REQUEST) => {
                 self.findings.report(place, Problem::expected("a name that is not built in", "`request`"));
             }
-            Some(_) => self.findings.report(place, Problem::Twice(name.to_owned())),
+            Some(_) => self.findings.report(place, Problem::twice(name)),
             None => {}
         }
         let Some(key) = piece.read::<wire::Key>(place, &mut self.findings) else { return };
@@ -193,34 +300,29 @@ impl Work {
             self.findings.report(place, problem);
         }
         if self.attributes.insert(name.into(), ()).is_some() {
-            self.findings.report(place, Problem::Twice(name.to_owned()));
+            self.findings.report(place, Problem::twice(name));
+        }
+        let levels = name.split('.').count();
+        if levels > MOST_LEVELS {
+            let problem = Problem::over_limit("names between dots", MOST_LEVELS, levels);
+            return self.findings.report(place, problem);
         }
         let Some(sources) = piece.read::<Vec<wire::Source>>(place, &mut self.findings) else { return };
         if let Some(from) = keys::sources(&sources, place, &mut self.findings) {
             self.policy.attributes.push(Attribute { way: Way::new(name), from });
-            self.attribute_names.push(name.into());
+            self.logic.declare_attribute(name);
         }
     }
 
-    /// The compiler of conditions. Made when the first condition is read: attributes and evaluators are known by then.
-    fn logic(&mut self) -> &mut Compiler {
-        let Work { logic, attribute_names, evaluators, cohorts, fractional, .. } = self;
-        logic.get_or_insert_with(|| {
-            let [attributes, cohorts] = [attribute_names, cohorts].map(std::mem::take);
-            Compiler::new(attributes, std::mem::take(evaluators), cohorts, *fractional)
-        })
-    }
-
-    fn cohort(&mut self, piece: Piece<'_>, name: &str, item: usize, place: &Path<'_>) {
-        let mut findings = std::mem::take(&mut self.findings);
-        check_name(name, place, &mut findings);
+    fn cohort(&mut self, json: &Json, work: &Piecework) {
+        let (name, findings) = (&*work.name, &mut self.findings);
+        let place = Path::Root.field("cohorts");
+        let place = place.field(name);
+        check_name(name, &place, findings);
         if self.cohort_names.insert(name.into(), ()).is_some() {
-            findings.report(place, Problem::Twice(name.to_owned()));
+            findings.report(&place, Problem::twice(name));
         }
-        if let Some(json) = piece.read::<Json>(place, &mut findings) {
-            self.logic().cohort(item, &json, place, &mut findings);
-        }
-        self.findings = findings;
+        self.logic.cohort(work.item, json, &place, findings);
     }
 
     fn layer(&mut self, piece: Piece<'_>, name: &str, place: &Path<'_>) {
@@ -228,7 +330,7 @@ impl Work {
         let Some(layer) = piece.read::<wire::Layer>(place, &mut self.findings) else { return };
         let Some(key) = self.known_key(&layer.key, &place.field("key")) else { return };
         if self.layers.insert(name.into(), key).is_some() {
-            self.findings.report(place, Problem::Twice(name.to_owned()));
+            self.findings.report(place, Problem::twice(name));
         }
     }
 
@@ -238,7 +340,7 @@ impl Work {
         check_name(&holdout.name, &at, &mut self.findings);
         let is_layer = self.layers.contains_key(holdout.name.as_str());
         if self.holdouts.insert(holdout.name.as_str().into(), ()).is_some() || is_layer {
-            self.findings.report(&at, Problem::Twice(holdout.name.clone()));
+            self.findings.report(&at, Problem::twice(&holdout.name));
         }
         let key = self.known_key(&holdout.key, &place.field("key"));
         let percent = percent_at(&holdout.percent, &place.field("percent"), &mut self.findings);
@@ -251,27 +353,33 @@ impl Work {
         }
     }
 
-    fn rollout(&mut self, piece: Piece<'_>, item: usize, place: &Path<'_>) {
-        let Some(wire) = piece.read::<wire::Rollout>(place, &mut self.findings) else { return };
-        let Ok(id) = RolloutId::try_from(item) else { return };
-        self.seed_is_free(&wire, place);
-        self.logic();
-        let Work { policy, findings, clusters, texts, keys, layers, logic: Some(logic), .. } = self else {
-            return;
-        };
+    /// Compiles a rollout, but for its hosts and matches.
+    fn rollout(&mut self, wire: &wire::Rollout, item: usize) -> Option<Rollout> {
+        let place = Path::Root.field("rollouts");
+        let place = place.item(item);
+        self.seed_is_free(wire, &place);
+        let Work { findings, clusters, texts, keys, layers, logic, .. } = self;
         let around = Surroundings { keys, layers, clusters, texts };
-        let compiled = rollout::compile(&wire, &around, logic, place, findings);
-        policy.index.insert(id, &wire.hostnames, &wire.matches, place, findings);
+        rollout::compile(wire, &around, logic, &place, findings)
+    }
+
+    /// Files a rollout below its hosts and matches, its name, and what it says of layers and guards.
+    fn file(&mut self, wire: &wire::Rollout, item: usize, compiled: Option<Rollout>) {
+        let Ok(id) = RolloutId::try_from(item) else { return };
+        let place = Path::Root.field("rollouts");
+        let place = place.item(item);
+        let Work { policy, findings, .. } = self;
+        policy.index.insert(id, &wire.hostnames, &wire.matches, &place, findings);
         let name =
             compiled.as_ref().map_or_else(|| wire.name.as_str().into(), |rollout| Arc::clone(&rollout.name));
         if policy.by_name.insert(name, id).is_some() {
-            findings.report(&place.field("name"), Problem::Twice(wire.name.clone()));
+            findings.report(&place.field("name"), Problem::twice(&wire.name));
         }
         if let Some(guard) = compiled.as_ref().and_then(|rollout| rollout.guard.as_ref()) {
             policy.guarded.push(id);
             policy.by_guard.insert(guard.identity, id);
         }
-        self.slice_is_free(&wire, compiled.as_ref(), item, place);
+        self.slice_is_free(wire, compiled.as_ref(), item, &place);
         self.policy.rollouts.extend(compiled);
     }
 
@@ -292,7 +400,7 @@ impl Work {
     fn slice_is_free(
         &mut self,
         rollout: &wire::Rollout,
-        compiled: Option<&crate::policy::Rollout>,
+        compiled: Option<&Rollout>,
         item: usize,
         place: &Path<'_>,
     ) {
@@ -310,13 +418,9 @@ impl Work {
         slices.insert(from, (to, item));
     }
 
-    fn flag(&mut self, piece: Piece<'_>, work: &Piecework, flags: &Path<'_>) {
-        let place = if work.name.is_empty() { flags.item(work.item) } else { flags.field(&work.name) };
-        let Some(wire) = piece.read::<wire::Flag>(&place, &mut self.findings) else { return };
-        // Of a flag's unknown members nothing was read yet, and who edits the document reads all of it.
-        if piece.read::<Readable>(&place, &mut self.findings).is_none() {
-            return;
-        }
+    fn flag(&mut self, wire: &wire::Flag, work: &Piecework) {
+        let flags = Path::Root.field("flags");
+        let place = flag_place(&flags, work);
         let key = match (&*work.name, &wire.key) {
             ("", Some(key)) if key.is_empty() => {
                 return self.findings.report(&place.field("key"), Problem::expected("a name", ""));
@@ -326,31 +430,22 @@ impl Work {
             (name, _) => name,
         };
         if self.flag_keys.insert(key.into(), ()).is_some() {
-            self.findings.report(&place, Problem::Twice(key.to_owned()));
+            self.findings.report(&place, Problem::twice(key));
         }
-        self.logic();
-        let Work { policy, findings, metadata, exports, logic: Some(logic), .. } = self else { return };
+        let Work { policy, findings, metadata, exports, logic, .. } = self;
         let Ok(id) = FlagId::try_from(policy.flags.len()) else { return };
         logic.flag(key, id);
         let mut around = flag::Surroundings { metadata, exports, logic };
-        let Some(compiled) = flag::compile(key, &wire, &mut around, &place, findings) else { return };
+        let Some(compiled) = flag::compile(key, wire, &mut around, &place, findings) else { return };
         if compiled.variants.iter().any(|variant| !variant.member.is_empty()) {
             policy.exported_flags.push(id);
         }
         policy.flags_by_key.insert(key.into(), id);
         policy.flags.push(compiled);
     }
+}
 
-    /// Compiles one more of what nothing in the document uses; `false` when there is none left.
-    pub(super) fn compile_unused(&mut self) -> bool {
-        self.logic();
-        let Work { findings, logic: Some(logic), .. } = self else { return false };
-        logic.compile_unused(findings)
-    }
-
-    /// Checks what can be checked only when all is read.
-    pub(super) fn close(&mut self) {
-        let Some(logic) = self.logic.take() else { return };
-        self.policy.library = logic.close(&mut self.findings).unwrap_or_default();
-    }
+/// Where a flag stands: by its key in an object, by its number in an array.
+fn flag_place<'p>(flags: &'p Path<'p>, work: &'p Piecework) -> Path<'p> {
+    if work.name.is_empty() { flags.item(work.item) } else { flags.field(&work.name) }
 }

@@ -1,5 +1,7 @@
 //! Compiles one flag.
 
+use std::collections::HashSet;
+
 use crate::finding::{Findings, Path, Problem};
 use crate::flag::{Flag, Variant, VariantIndex};
 use crate::json::{Json, compact, quoted};
@@ -132,7 +134,7 @@ pub fn check_metadata(
     let mut names: NameMap<()> = NameMap::default();
     for (name, _) in metadata {
         if names.insert(name.clone(), ()).is_some() {
-            findings.report(&place.field(name), Problem::Twice(name.to_string()));
+            findings.report(&place.field(name), Problem::twice(name));
             is_sound = false;
         }
     }
@@ -166,7 +168,8 @@ fn merged<'m>(
     all: &'m [(Box<str>, wire::Scalar)],
     own: &'m [(Box<str>, wire::Scalar)],
 ) -> Vec<(&'m str, &'m wire::Scalar)> {
-    let inherited = all.iter().filter(|(name, _)| own.iter().all(|(other, _)| other != name));
+    let names: HashSet<&str> = own.iter().map(|(name, _)| &**name).collect();
+    let inherited = all.iter().filter(|(name, _)| !names.contains(&**name));
     inherited.chain(own).map(|(name, value)| (&**name, value)).collect()
 }
 
@@ -205,7 +208,7 @@ fn export<'m>(
         return None;
     }
     if exports.names.insert(name.into(), ()).is_some() {
-        findings.report(&place, Problem::Twice(name.to_owned()));
+        findings.report(&place, Problem::twice(name));
     }
     Some(name)
 }
@@ -243,7 +246,7 @@ fn variants(
             findings.report(&place, Problem::expected("a name", ""));
         }
         if names.insert(name.clone(), ()).is_some() {
-            findings.report(&place, Problem::Twice(name.to_string()));
+            findings.report(&place, Problem::twice(name));
         }
         let wire::Value { value, json } = value;
         let kind = value.kind();

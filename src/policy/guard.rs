@@ -247,7 +247,7 @@ fn quantiles(quantiles: &[f64], place: &Path<'_>, findings: &mut Findings) -> Bo
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below a million")]
         let millionths = (quantile * 1e6).round() as u32;
         if compiled.contains(&millionths) {
-            findings.report(&place, Problem::Twice(quantile.to_string()));
+            findings.report(&place, Problem::twice(&quantile.to_string()));
         }
         compiled.push(millionths);
     }

@@ -6,6 +6,9 @@ use crate::moment::Duration;
 use crate::policy::{Key, Mint, Source};
 use crate::wire;
 
+/// The most sources of a value: a request is asked for each, and has a few at most.
+const MAX_SOURCES: usize = 16;
+
 /// The key `request`: the request id that Envoy draws.
 pub fn request() -> Key {
     Key { from: Box::new([Source::Header("x-request-id".into())]), mint: None }
@@ -39,10 +42,14 @@ pub fn key(key: &wire::Key, place: &Path<'_>, findings: &mut Findings) -> Option
     Some(Key { from: from?, mint })
 }
 
-/// Compiles the sources at `place`: at least one.
+/// Compiles the sources at `place`: 1 to 16.
 pub fn sources(sources: &[wire::Source], place: &Path<'_>, findings: &mut Findings) -> Option<Box<[Source]>> {
     if sources.is_empty() {
         findings.report(place, Problem::expected("at least one source", "none"));
+        return None;
+    }
+    if sources.len() > MAX_SOURCES {
+        findings.report(place, Problem::over_limit("sources", MAX_SOURCES, sources.len()));
         return None;
     }
     sources.iter().enumerate().map(|(i, it)| source(it, &place.item(i), findings)).collect()

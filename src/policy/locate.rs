@@ -1,12 +1,15 @@
 //! Finds places in the text of a document, for whoever shows a refusal with its line.
 //!
 //! A place (`rollouts[2].strategy.canary.steps[1].percent`) is followed from bracket to bracket by the scanner that cuts
-//! documents, so this works where a piece of the document is no JSON at all. Names may hold dots and brackets: among the
-//! members of an object those are tried that the rest of the place begins with.
+//! documents, so this works where a piece of the document is no JSON at all. Names may hold dots and brackets, and long ones
+//! are cut: among the members of an object those are tried that the rest of the place begins with.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 
-use crate::finding::{Finding, Problem};
+use crate::finding::{Finding, Problem, cut, is_held};
 use crate::policy::outline::Scan;
 
 /// Where a place is: all in bytes of the document.
@@ -30,93 +33,217 @@ enum Which {
 /// Where `place` is in `document`, or the nearest to it that is there.
 #[must_use]
 pub fn locate(document: &[u8], place: &str) -> Located {
-    located(document, place, Which::First)
+    Places::of(document).locate(place)
 }
 
-fn located(document: &[u8], place: &str, which: Which) -> Located {
-    let mut scan = Scan::new(document, 0);
-    scan.space();
-    let value = value_at(scan).unwrap_or(0..document.len());
-    let root = Located { name: None, value, rest: place.to_owned() };
-    follow(document, root, which)
+/// The places of one document. An object or array is gone through once, however many places are looked for in it.
+#[derive(Debug)]
+pub struct Places<'d> {
+    document: &'d [u8],
+    root: Range<usize>,
+    /// Objects by where they start.
+    objects: HashMap<usize, Rc<Object>>,
+    /// The items of arrays, by where those start.
+    arrays: HashMap<usize, Rc<[Range<usize>]>>,
+    /// Line and column, both from 1, of every so many bytes.
+    positions: OnceCell<Vec<(usize, usize)>>,
 }
 
-/// Follows what is left of a place, as far as it leads.
-fn follow(document: &[u8], from: Located, which: Which) -> Located {
-    if from.rest.is_empty() {
-        return from;
+/// The members of an object.
+#[derive(Debug, Default)]
+struct Object {
+    /// Where the name stands, where the value stands.
+    members: Vec<(Range<usize>, Range<usize>)>,
+    /// Their numbers by names, as places have those.
+    by_name: HashMap<Box<str>, Vec<usize>>,
+}
+
+impl<'d> Places<'d> {
+    /// Those of `document`.
+    #[must_use]
+    pub fn of(document: &'d [u8]) -> Places<'d> {
+        let mut scan = Scan::new(document, 0);
+        scan.space();
+        let root = value_at(scan).unwrap_or(0..document.len());
+        let (objects, arrays) = (HashMap::new(), HashMap::new());
+        Places { document, root, objects, arrays, positions: OnceCell::new() }
     }
-    let mut best: Option<Located> = None;
-    for next in steps(document, &from, which) {
-        let end = follow(document, next, which);
-        if end.rest.is_empty() {
-            return end;
-        }
-        if best.as_ref().is_none_or(|best| end.rest.len() < best.rest.len()) {
-            best = Some(end);
-        }
-    }
-    best.unwrap_or(from)
-}
 
-/// What the next step may lead to: the likeliest first.
-fn steps(document: &[u8], from: &Located, which: Which) -> Vec<Located> {
-    let mut scan = Scan::new(document, from.value.start);
-    match scan.peek() {
-        Some(b'{') => {
+    /// Where `place` is, or the nearest to it that is there.
+    pub fn locate(&mut self, place: &str) -> Located {
+        self.located(place, Which::First)
+    }
+
+    fn located(&mut self, place: &str, which: Which) -> Located {
+        let root = Located { name: None, value: self.root.clone(), rest: place.to_owned() };
+        self.follow(root, which)
+    }
+
+    /// Follows what is left of a place, as far as it leads.
+    fn follow(&mut self, from: Located, which: Which) -> Located {
+        if from.rest.is_empty() {
+            return from;
+        }
+        let mut best: Option<Located> = None;
+        for next in self.steps(&from, which) {
+            let end = self.follow(next, which);
+            if end.rest.is_empty() {
+                return end;
+            }
+            if best.as_ref().is_none_or(|best| end.rest.len() < best.rest.len()) {
+                best = Some(end);
+            }
+        }
+        best.unwrap_or(from)
+    }
+
+    /// What the next step may lead to: the likeliest first.
+    fn steps(&mut self, from: &Located, which: Which) -> Vec<Located> {
+        let open = self.document.get(from.value.start);
+        if open == Some(&b'{') {
             let rest = from.rest.strip_prefix('.').unwrap_or(&from.rest);
-            let mut found: Vec<(usize, Located)> = Vec::new();
-            for (name, at, value) in members(scan) {
-                let Some(left) = rest.strip_prefix(&*name) else { continue };
-                if left.is_empty() || left.starts_with(['.', '[']) {
-                    found.push((name.len(), Located { name: Some(at), value, rest: left.to_owned() }));
+            let object = self.object(from.value.start);
+            let ends = rest.match_indices(['.', '[']).map(|(end, _)| end).chain([rest.len()]);
+            let mut found = Vec::new();
+            for (name, left) in ends.filter_map(|end| rest.split_at_checked(end)) {
+                let numbers = object.by_name.get(name).map_or(&[][..], |numbers| numbers);
+                let members = numbers.iter().filter_map(|number| object.members.get(*number));
+                let start = found.len();
+                found.extend(members.map(|(name, value)| Located {
+                    name: Some(name.clone()),
+                    value: value.clone(),
+                    rest: left.to_owned(),
+                }));
+                if which == Which::First {
+                    found.get_mut(start..).unwrap_or_default().reverse();
                 }
             }
-            if which == Which::Last {
-                found.reverse();
+            // The longest name first.
+            found.reverse();
+            return found;
+        }
+        let Some((i, rest)) = from.rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+            return Vec::new();
+        };
+        let Ok(i) = i.parse::<usize>() else { return Vec::new() };
+        let value = match open {
+            Some(b'[') => self.array(from.value.start).get(i).cloned(),
+            // One operand needs no list around it.
+            _ => (i == 0).then(|| from.value.clone()),
+        };
+        value.map(|value| Located { name: None, value, rest: rest.to_owned() }).into_iter().collect()
+    }
+
+    fn object(&mut self, start: usize) -> Rc<Object> {
+        let document = self.document;
+        Rc::clone(
+            self.objects.entry(start).or_insert_with(|| Rc::new(Object::at(Scan::new(document, start)))),
+        )
+    }
+
+    fn array(&mut self, start: usize) -> Rc<[Range<usize>]> {
+        let document = self.document;
+        Rc::clone(self.arrays.entry(start).or_insert_with(|| items(Scan::new(document, start)).into()))
+    }
+
+    /// What to mark for a finding: the bytes that its reader should look at first.
+    pub fn mark(&mut self, finding: &Finding) -> Range<usize> {
+        let (document, place) = (self.document, &finding.place);
+        match &finding.problem {
+            Problem::Syntax { line, column, .. } => {
+                let lines = document.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
+                let at =
+                    (lines.map(<[u8]>::len).sum::<usize>() + column.saturating_sub(1)).min(document.len());
+                at..(at + 1).min(document.len())
             }
-            found.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-            found.into_iter().map(|(_, located)| located).collect()
+            Problem::Twice(name) => {
+                let last = self.located(place, Which::Last);
+                let itself = last.name.clone().filter(|at| is_text(document, at, name));
+                // Of the place itself there are two, or of a member of what is there.
+                let object = self.object(last.value.start);
+                let number = object.by_name.get(&**name).and_then(|numbers| numbers.last());
+                let member = number.and_then(|number| object.members.get(*number)).map(|(at, _)| at.clone());
+                itself.or(member).unwrap_or(last.value)
+            }
+            Problem::MissingMember(_) => {
+                let start = self.locate(place).value.start;
+                start..start + 1
+            }
+            Problem::UnknownMember { .. } | Problem::UnknownName { what: "operator", .. } => {
+                let located = self.locate(place);
+                located.name.filter(|_| located.rest.is_empty()).unwrap_or(located.value)
+            }
+            Problem::Expected { expected, found } => {
+                let located = self.locate(place);
+                let found = found.trim_matches(['"', '`']);
+                match located.name {
+                    Some(name) if is_text(document, &name, found) || expected.starts_with("no `") => name,
+                    _ => located.value,
+                }
+            }
+            _ => self.locate(place).value,
         }
-        open => {
-            let Some((i, rest)) = from.rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
-                return Vec::new();
-            };
-            let Ok(i) = i.parse::<usize>() else { return Vec::new() };
-            let value = match open {
-                Some(b'[') => items(&mut scan).into_iter().nth(i),
-                // One operand needs no list around it.
-                _ => (i == 0).then(|| from.value.clone()),
-            };
-            value.map(|value| Located { name: None, value, rest: rest.to_owned() }).into_iter().collect()
-        }
+    }
+
+    /// Line and column of a byte, both from 1; columns are characters.
+    #[must_use]
+    pub fn position(&self, at: usize) -> (usize, usize) {
+        const EVERY: usize = 4_096;
+        let at = at.min(self.document.len());
+        let known = self.positions.get_or_init(|| {
+            let mut known = vec![(1, 1)];
+            known.extend(self.document.chunks(EVERY).scan((1, 1), |position, part| {
+                *position = moved(*position, part);
+                Some(*position)
+            }));
+            known
+        });
+        let part = at / EVERY;
+        let rest = self.document.get(part * EVERY..at).unwrap_or_default();
+        moved(known.get(part).copied().unwrap_or((1, 1)), rest)
     }
 }
 
-/// The members of the object here: name, where that stands, where the value stands.
-fn members(mut scan: Scan<'_>) -> Vec<(Box<str>, Range<usize>, Range<usize>)> {
-    let mut members = Vec::new();
-    scan.at += 1;
-    scan.space();
-    while let Ok(true) = scan.another(b'}', !members.is_empty(), "") {
-        let start = scan.at;
-        let mut text = scan;
-        let (Ok(name), Ok(())) = (scan.name(), text.text()) else { break };
-        let Some(value) = value_at(scan) else { break };
-        scan.at = value.end;
+/// The position behind these bytes.
+fn moved((line, column): (usize, usize), bytes: &[u8]) -> (usize, usize) {
+    let is_char = |byte: &&u8| **byte & 0b1100_0000 != 0b1000_0000;
+    let last = bytes.iter().rposition(|byte| *byte == b'\n');
+    let chars =
+        bytes.get(last.map_or(0, |last| last + 1)..).unwrap_or_default().iter().filter(is_char).count();
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    (line + lines, if last.is_some() { 1 + chars } else { column + chars })
+}
+
+impl Object {
+    /// The object here; none has no members.
+    fn at(mut scan: Scan<'_>) -> Object {
+        let mut object = Object::default();
+        if scan.peek() != Some(b'{') {
+            return object;
+        }
+        scan.at += 1;
         scan.space();
-        members.push((name, start..text.at, value));
+        while let Ok(true) = scan.another(b'}', !object.members.is_empty(), "") {
+            let start = scan.at;
+            let mut text = scan;
+            let (Ok(name), Ok(())) = (scan.name(), text.text()) else { break };
+            let Some(value) = value_at(scan) else { break };
+            scan.at = value.end;
+            scan.space();
+            object.by_name.entry(cut(&name).into()).or_default().push(object.members.len());
+            object.members.push((start..text.at, value));
+        }
+        object
     }
-    members
 }
 
 /// Where the items of the array here stand.
-fn items(scan: &mut Scan<'_>) -> Vec<Range<usize>> {
+fn items(mut scan: Scan<'_>) -> Vec<Range<usize>> {
     let mut items = Vec::new();
     scan.at += 1;
     scan.space();
     while let Ok(true) = scan.another(b']', !items.is_empty(), "") {
-        let Some(value) = value_at(*scan) else { break };
+        let Some(value) = value_at(scan) else { break };
         scan.at = value.end;
         scan.space();
         items.push(value);
@@ -130,53 +257,10 @@ fn value_at(mut scan: Scan<'_>) -> Option<Range<usize>> {
     Some(value.start..value.start + scan.trimmed(value))
 }
 
-/// What to mark of a document for a finding: the bytes that its reader should look at first.
-#[must_use]
-pub fn mark(document: &[u8], finding: &Finding) -> Range<usize> {
-    let place = &finding.place;
-    match &finding.problem {
-        Problem::Syntax { line, column, .. } => {
-            let lines = document.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
-            let at = (lines.map(<[u8]>::len).sum::<usize>() + column.saturating_sub(1)).min(document.len());
-            at..(at + 1).min(document.len())
-        }
-        Problem::Twice(name) => {
-            let last = located(document, place, Which::Last);
-            // Of the place itself there are two, or of a member of what is there.
-            let within = members(Scan::new(document, last.value.start));
-            let member =
-                within.iter().rev().find(|(member, ..)| **member == **name).map(|(_, at, _)| at.clone());
-            let itself = last.name.clone().filter(|at| is_text(document, at, name));
-            itself.or(member).unwrap_or(last.value)
-        }
-        Problem::MissingMember(_) => {
-            let start = locate(document, place).value.start;
-            start..start + 1
-        }
-        Problem::UnknownMember { .. } | Problem::UnknownName { what: "operator", .. } => {
-            name_or_value(document, place)
-        }
-        Problem::Expected { expected, found } => {
-            let located = locate(document, place);
-            let found = found.trim_matches(['"', '`']);
-            match located.name {
-                Some(name) if is_text(document, &name, found) || expected.starts_with("no `") => name,
-                _ => located.value,
-            }
-        }
-        _ => locate(document, place).value,
-    }
-}
-
-fn name_or_value(document: &[u8], place: &str) -> Range<usize> {
-    let located = locate(document, place);
-    located.name.filter(|_| located.rest.is_empty()).unwrap_or(located.value)
-}
-
-/// Whether the text at `at` says `text`.
-fn is_text(document: &[u8], at: &Range<usize>, text: &str) -> bool {
+/// Whether the text at `at` is the one of which a finding holds this.
+fn is_text(document: &[u8], at: &Range<usize>, held: &str) -> bool {
     let written = document.get(at.clone()).unwrap_or_default();
-    serde_json::from_slice::<Box<str>>(written).is_ok_and(|written| *written == *text)
+    serde_json::from_slice::<Box<str>>(written).is_ok_and(|written| is_held(held, &written))
 }
 
 #[cfg(test)]
@@ -212,6 +296,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn long_names_are_found_by_what_places_hold_of_them() {
+        let (long, other) = ("x".repeat(1_000), "y".repeat(1_000));
+        let document = format!(r#"{{"flags": {{"{other}": 1, "{long}": {{"a": [2, 3]}}, "{long}": 4}}}}"#);
+        let mut places = Places::of(document.as_bytes());
+        let mut text = |place: String| document[places.locate(&place).value].to_owned();
+        assert_eq!(text(format!("flags.{}…", "y".repeat(80))), "1");
+        assert_eq!(text(format!("flags.{}….a[1]", "x".repeat(80))), "3");
+        let place = format!("flags.{}…", "x".repeat(80));
+        let twice = Finding { place, problem: Problem::twice(&long) };
+        let second = document.rfind(&long).unwrap() - 1;
+        assert_eq!(places.mark(&twice), second..second + long.len() + 2);
+    }
+
+    #[test]
+    fn positions_are_lines_and_characters() {
+        let document = format!("{}\n가나다 x\n{}y", "line\n".repeat(5_000), "é".repeat(10_000));
+        let places = Places::of(document.as_bytes());
+        for (at, expected) in [
+            (0, (1, 1)),
+            (7, (2, 3)),
+            (25_001 + 10, (5_002, 5)),
+            (document.len() - 1, (5_003, 10_001)),
+            (document.len() + 7, (5_003, 10_002)),
+        ] {
+            assert_eq!(places.position(at), expected, "{at}");
+        }
+    }
+
     /// The kinds of problems, one after the other: a new one does not compile before it stands here.
     fn next(problem: Option<&Problem>) -> Option<Problem> {
         let text = String::new;
@@ -241,7 +354,7 @@ mod tests {
             let document = std::fs::read(&file).unwrap();
             for finding in Policy::parse(&document, &clusters).unwrap_err() {
                 kinds.insert(finding.problem.kind());
-                let at = mark(&document, &finding);
+                let at = Places::of(&document).mark(&finding);
                 assert!(at.start <= at.end && at.end <= document.len(), "{}: {finding}", file.display());
             }
         }
@@ -257,7 +370,7 @@ mod tests {
         fn no_document_and_no_place_panic(document: Vec<u8>, json in r#"[\[\]{}:,"a0 \\]{0,40}"#, place in r"[a.\[\]0]{0,12}") {
             for document in [&document[..], json.as_bytes()] {
                 for problem in std::iter::successors(next(None), |it| next(Some(it))) {
-                    let at = mark(document, &Finding { place: place.clone(), problem });
+                    let at = Places::of(document).mark(&Finding { place: place.clone(), problem });
                     prop_assert!(at.end <= document.len().max(1));
                 }
             }

@@ -1,22 +1,11 @@
 //! Which pieces a document has, and in what order they are read.
 
-use crate::finding::{Findings, Path, Problem};
-use crate::policy::outline::{Item, MAX_ITEMS, Member};
-
-/// One piece, and what it is.
-#[derive(Debug)]
-pub(super) struct Piecework {
-    pub(super) what: What,
-    pub(super) name: Box<str>,
-    pub(super) at: usize,
-    pub(super) end: usize,
-    /// Which of its container's items it is.
-    pub(super) item: usize,
-}
+use crate::finding::Problem;
+use crate::policy::outline::{Item, Member};
 
 /// The members of a document, and the brackets in which their items stand. The order is that in which they are read:
 /// names are defined before they are used.
-const MEMBERS: [(&str, What, &str); 15] = [
+pub(super) const MEMBERS: [(&str, What, &str); 15] = [
     ("apiVersion", What::ApiVersion, ""),
     ("name", What::Name, ""),
     ("revision", What::Revision, ""),
@@ -33,6 +22,9 @@ const MEMBERS: [(&str, What, &str); 15] = [
     ("flags", What::Flag, "{["),
     ("rollouts", What::Rollout, "["),
 ];
+
+/// The members that a document has, by their numbers in [`MEMBERS`].
+pub(super) type Members = [Option<Member>; MEMBERS.len()];
 
 /// What a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,67 +46,92 @@ pub(super) enum What {
     Flag,
 }
 
-/// Puts the pieces in the order in which they are read. Reports members that nobody knows, that stand twice, or that are
-/// not what holds their items.
-pub(super) fn plan(document: &[u8], members: Vec<Member>, findings: &mut Findings) -> Vec<Piecework> {
-    let mut known: [Option<Member>; MEMBERS.len()] = Default::default();
-    for member in members {
-        let place = Path::Root.field(&member.name);
-        let slot = MEMBERS.iter().position(|(name, ..)| *name == &*member.name);
-        match slot.and_then(|slot| known.get_mut(slot)) {
-            Some(Some(_)) => findings.report(&place, Problem::Twice(member.name.to_string())),
-            Some(slot) => *slot = Some(member),
-            None => {
-                let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
-                let expected = format!("one of {}", names.join(", "));
-                findings.report(&place, Problem::UnknownMember { expected });
-            }
-        }
+impl What {
+    /// What there may be too many of.
+    pub(super) fn items(self) -> &'static str {
+        if self == What::Rollout { "rollouts" } else { "items" }
     }
-    let mut pieces = Vec::new();
-    for (member, (_, what, brackets)) in known.into_iter().zip(MEMBERS) {
-        if let Some(member) = member {
-            plan_member(document, member, (what, brackets), &mut pieces, findings);
-        }
-    }
-    pieces
 }
 
-fn plan_member(
-    document: &[u8],
-    member: Member,
-    (what, brackets): (What, &str),
-    pieces: &mut Vec<Piecework>,
-    findings: &mut Findings,
-) {
-    let place = Path::Root.field(&member.name);
-    if brackets.is_empty() {
-        let (at, end) = (member.value.start, member.value.end);
-        pieces.push(Piecework { what, name: Box::default(), at, end, item: 0 });
-        return;
+/// The number of a member in [`MEMBERS`].
+pub(super) fn slot(name: &str) -> Option<usize> {
+    MEMBERS.iter().position(|(known, ..)| *known == name)
+}
+
+/// That a document has a member that nobody knows.
+pub(super) fn unknown_member() -> Problem {
+    let names: Vec<String> = MEMBERS.iter().map(|(name, ..)| format!("`{name}`")).collect();
+    Problem::UnknownMember { expected: format!("one of {}", names.join(", ")) }
+}
+
+/// One piece, and what it is.
+#[derive(Debug)]
+pub(super) struct Piecework {
+    pub(super) what: What,
+    pub(super) name: Box<str>,
+    pub(super) at: usize,
+    pub(super) end: usize,
+    /// Which of its container's items it is.
+    pub(super) item: usize,
+}
+
+/// The pieces of a document that are still to be read.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    members: Members,
+    slot: usize,
+    item: usize,
+}
+
+impl Plan {
+    pub(super) fn new(members: Members) -> Plan {
+        Plan { members, slot: 0, item: 0 }
     }
-    let open = document.get(member.value.start).map_or(' ', |byte| char::from(*byte));
-    if !brackets.contains(open) {
-        let expected = match brackets {
-            "{" => "an object",
-            "[" => "an array",
-            _ => "an object or an array",
-        };
-        let found = if open == '{' { "an object" } else { "another value" };
-        findings.report(&place, Problem::expected(expected, found));
-        return;
+
+    /// How many items of a kind there are.
+    pub(super) fn count_of(&self, what: What) -> usize {
+        self.items(what).len()
     }
-    if member.count > MAX_ITEMS {
-        let named = if what == What::Rollout { "rollouts" } else { "items" };
-        findings.report(&place, Problem::over_limit(named, MAX_ITEMS, member.count));
-        return;
+
+    /// The names of so many items of a kind, from one on.
+    pub(super) fn names(&self, what: What, from: usize, count: usize) -> impl Iterator<Item = &str> {
+        self.items(what).iter().skip(from).take(count).map(|item| item.name.as_deref().unwrap_or_default())
     }
-    for (item, Item { name, value }) in member.items.into_iter().enumerate() {
-        if name.as_deref() == Some("") {
-            findings.report(&place.field(""), Problem::expected("a name", ""));
-            continue;
+
+    fn items(&self, what: What) -> &[Item] {
+        let mut members = self.members.iter().zip(MEMBERS);
+        let found = members.find(|(_, (_, it, _))| *it == what).and_then(|(member, _)| member.as_ref());
+        found.map_or(&[], |member| &member.items)
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Piecework;
+
+    /// The next piece. What was refused unread stands nowhere, and is none.
+    fn next(&mut self) -> Option<Piecework> {
+        loop {
+            let (_, what, brackets) = *MEMBERS.get(self.slot)?;
+            let member = self.members.get_mut(self.slot).and_then(Option::as_mut);
+            let item = self.item;
+            let found = match member {
+                Some(member) if brackets.is_empty() && item == 0 => {
+                    Some((Box::default(), member.value.clone()))
+                }
+                Some(member) => member
+                    .items
+                    .get_mut(item)
+                    .map(|item| (item.name.take().unwrap_or_default(), item.value.clone())),
+                None => None,
+            };
+            let Some((name, value)) = found else {
+                (self.slot, self.item) = (self.slot + 1, 0);
+                continue;
+            };
+            self.item += 1;
+            if !value.is_empty() {
+                return Some(Piecework { what, name, at: value.start, end: value.end, item });
+            }
         }
-        let name = name.unwrap_or_default();
-        pieces.push(Piecework { what, name, at: value.start, end: value.end, item });
     }
 }

@@ -4,8 +4,10 @@
 //! is not seen. So what is wrong is cut out, and what is left is read again. What is found then because of the cuts is left
 //! out.
 
-use crate::finding::{Finding, Problem};
-use crate::policy::locate::{Located, locate};
+use std::ops::Range;
+
+use crate::finding::{Finding, Findings, Problem};
+use crate::policy::locate::{Located, Places};
 use crate::policy::{Clusters, Policy};
 
 /// How often at most what is left is read again.
@@ -18,56 +20,72 @@ const MANY: usize = 200;
 /// # Errors
 /// Everything that is wrong with the document, if anything is.
 pub fn parse_thoroughly(document: &[u8], clusters: &Clusters) -> Result<Policy, Vec<Finding>> {
-    let mut all = match Policy::parse(document, clusters) {
+    let mut all = Findings::default();
+    match Policy::parse(document, clusters) {
         Ok(policy) => return Ok(policy),
-        Err(found) => found,
-    };
+        Err(found) => found.into_iter().for_each(|it| all.add(it)),
+    }
     let (mut left, mut cuts, mut looked_at) = (document.to_vec(), Vec::new(), 0);
     for _ in 0..MOST_ROUNDS {
-        let new = all.get(looked_at..).unwrap_or_default();
-        let places =
-            new.iter().filter(|it| may_be_cut(&it.problem)).filter_map(|it| cut(&mut left, &it.place));
-        let before = cuts.len();
-        cuts.extend(places);
-        looked_at = all.len();
-        if cuts.len() == before || all.len() > MANY {
+        let new = all.as_slice().get(looked_at..).unwrap_or_default();
+        if new.is_empty() || looked_at + new.len() > MANY {
             break;
         }
+        looked_at += new.len();
+        let mut places = Places::of(&left);
+        let found = new.iter().filter(|it| may_be_cut(&it.problem));
+        let (cut_places, ranges): (Vec<_>, Vec<_>) =
+            found.filter_map(|it| member(&mut places, &it.place)).unzip();
+        if ranges.is_empty() {
+            break;
+        }
+        cuts.extend(cut_places);
+        left = without(&left, ranges);
         let Err(found) = Policy::parse(&left, clusters) else { break };
-        let found: Vec<_> = found.into_iter().filter(|it| !all.contains(it) && !follows(it, &cuts)).collect();
-        all.extend(found);
+        found.into_iter().filter(|it| !follows(it, &cuts)).for_each(|it| all.add(it));
     }
-    Err(all)
+    Err(all.into_vec())
 }
 
 fn may_be_cut(problem: &Problem) -> bool {
     !matches!(problem, Problem::Syntax { .. } | Problem::OverLimit { .. } | Problem::MissingMember(_))
 }
 
-/// Cuts the member at `place` out of a document, or the one that has it as an item; gives where that was.
-fn cut(document: &mut Vec<u8>, place: &str) -> Option<String> {
+/// The member at `place`, or the one that has it as an item: its place, and where it stands.
+fn member(places: &mut Places<'_>, place: &str) -> Option<(String, Range<usize>)> {
     let mut place = place.to_owned();
-    let (name, value) = loop {
-        match locate(document, &place) {
-            Located { name: Some(name), value, rest } if rest.is_empty() => break (name, value),
+    loop {
+        match places.locate(&place) {
+            Located { name: Some(name), value, rest } if rest.is_empty() => {
+                return Some((place, name.start..value.end));
+            }
             Located { rest, .. } if rest.is_empty() => place.truncate(place.rfind('[')?),
             _ => return None,
         }
-    };
-    let spaces = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    let mut end = value.end + spaces(document.get(value.end..)?);
-    let mut start = name.start;
-    if document.get(end) == Some(&b',') {
-        end += 1;
-    } else {
-        // The last of its object: the comma before it goes.
-        let before = document.get(..start)?.trim_ascii_end();
-        if before.ends_with(b",") {
-            start = before.len() - 1;
+    }
+}
+
+/// A document without these members, and the commas that go with them.
+fn without(document: &[u8], mut members: Vec<Range<usize>>) -> Vec<u8> {
+    members.sort_by_key(|member| member.start);
+    let (mut left, mut at) = (Vec::with_capacity(document.len()), 0);
+    for member in members {
+        if member.start < at {
+            continue;
+        }
+        left.extend_from_slice(document.get(at..member.start).unwrap_or_default());
+        let rest = document.get(member.end..).unwrap_or_default();
+        let after = rest.trim_ascii_start();
+        at = document.len() - after.len();
+        if after.starts_with(b",") {
+            at += 1;
+        } else if left.trim_ascii_end().ends_with(b",") {
+            // The last of its object: the comma before it goes.
+            left.truncate(left.trim_ascii_end().len() - 1);
         }
     }
-    document.drain(start..end);
-    Some(place)
+    left.extend_from_slice(document.get(at..).unwrap_or_default());
+    left
 }
 
 /// Whether something may be wrong only because of what was cut.
@@ -119,6 +137,28 @@ mod tests {
             let mut expected = expected.to_vec();
             expected.sort_unstable();
             assert_eq!(places, expected, "{document}");
+        }
+    }
+
+    #[test]
+    fn members_are_cut_out_with_their_commas() {
+        for (document, members, expected) in [
+            (r#"{"a": 1, "b": 2}"#, &["a"][..], r#"{"b": 2}"#),
+            (r#"{"a": 1 , "b": 2}"#, &["b"], r#"{"a": 1 }"#),
+            (r#"{"a": 1, "b": 2}"#, &["b", "a"], "{}"),
+            (r#"{"a": 1, "b": 2, "c": 3}"#, &["b", "c"], r#"{"a": 1}"#),
+            (r#"{"a": {"x": 1, "y": 2}, "b": 2}"#, &["a", "a.y"], r#"{"b": 2}"#),
+            (r#"{"a": {"x": 1, "y": [3]}, "b": 2}"#, &["a.y[0]", "b"], r#"{"a": {"x": 1}}"#),
+        ] {
+            let mut places = Places::of(document.as_bytes());
+            let ranges =
+                members.iter().filter_map(|place| member(&mut places, place)).map(|(_, range)| range);
+            let left = without(document.as_bytes(), ranges.collect());
+            assert_eq!(
+                String::from_utf8(left).unwrap().replace("{ ", "{"),
+                expected,
+                "{document} {members:?}"
+            );
         }
     }
 

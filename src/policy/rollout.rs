@@ -8,14 +8,12 @@ use crate::logic::{Compiler, Condition};
 use crate::policy::guard::{self, Guarded};
 use crate::policy::names::{check_header_value, check_name, check_rollout_name, variant_header};
 use crate::policy::shadow;
-use crate::policy::strategy::{self, Kind, Variants, percent_at};
+use crate::policy::strategy::{self, Kind, MAX_VARIANTS, Variants, percent_at};
 use crate::policy::texts::Texts;
 use crate::policy::{Called, Clusters, KeyId, NameMap, Rollout, Slice, TargetingKey, Variant};
 use crate::schedule::VariantId;
 use crate::wire;
 
-/// The most variants that a rollout may have.
-const MAX_VARIANTS: usize = 100;
 /// The most headers that a variant may set.
 const MAX_HEADERS: usize = 100;
 /// The most `force` entries of a rollout.
@@ -55,7 +53,7 @@ pub fn compile(
     check_rollout_name(&rollout.name, &place.field("name"), findings);
     let variants = variants(rollout, around, &place.field("variants"), findings);
     let names: Vec<&str> = rollout.variants.0.iter().map(|(name, _)| &**name).collect();
-    let mut by_name = Variants { names: &names, default: None };
+    let mut by_name = Variants::new(&names);
     by_name.default = by_name.find(&rollout.default, &place.field("default"), findings);
     let compiled = strategy::compile(&rollout.strategy, &by_name, &place.field("strategy"), findings);
     let key = targeting_key(rollout, compiled.as_ref().map(|(kind, _)| *kind), around, place, findings);
@@ -120,11 +118,12 @@ fn variants(
         return Box::default();
     }
     let mut compiled: Vec<Variant> = Vec::with_capacity(entries.len());
+    let mut names: NameMap<()> = NameMap::default();
     for (name, variant) in entries {
         let place = place.field(name);
         check_name(name, &place, findings);
-        if compiled.iter().any(|earlier| *earlier.name == **name) {
-            findings.report(&place, Problem::Twice(name.to_string()));
+        if names.insert(name.clone(), ()).is_some() {
+            findings.report(&place, Problem::twice(name));
         }
         if let Some(cluster) = &variant.cluster {
             check_cluster(cluster, around.clusters, &place.field("cluster"), findings);
@@ -158,14 +157,15 @@ fn headers(
         return Box::default();
     }
     let mut compiled: Vec<(Arc<str>, Arc<str>)> = Vec::with_capacity(headers.0.len());
+    let mut names: NameMap<()> = NameMap::default();
     for (name, value) in &headers.0 {
         let place = place.field(name);
         check_header_value(value, &place, findings);
         let Some(lower) = variant_header(name, &place, findings) else { continue };
-        if compiled.iter().any(|(earlier, _)| **earlier == *lower) {
-            findings.report(&place, Problem::Twice(name.to_string()));
-        }
         compiled.push((texts.share(&lower), texts.share(value)));
+        if names.insert(lower, ()).is_some() {
+            findings.report(&place, Problem::twice(name));
+        }
     }
     compiled.into()
 }

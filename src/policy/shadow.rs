@@ -71,7 +71,9 @@ pub fn compile(
 
 fn methods(methods: Option<&[String]>, place: &Path<'_>, findings: &mut Findings) -> Option<Box<[Box<str>]>> {
     let Some(methods) = methods else { return Some(METHODS.map(Box::from).into()) };
-    check_length(methods, MAX_METHODS, "methods", place, findings);
+    if is_too_long(methods, MAX_METHODS, "methods", place, findings) {
+        return None;
+    }
     if methods.is_empty() {
         findings.report(place, Problem::expected("at least one method", "none"));
     }
@@ -162,7 +164,9 @@ fn credentials(
         wire::Credentials::GoAlong(false) => return Some(CREDENTIALS.map(Box::from).into()),
         wire::Credentials::Are(names) => names,
     };
-    check_length(names, MAX_HEADERS, "names", place, findings);
+    if is_too_long(names, MAX_HEADERS, "names", place, findings) {
+        return None;
+    }
     for (i, name) in names.iter().enumerate() {
         let start = name.strip_suffix('*').unwrap_or(name);
         if !is_token(start) || start.contains('*') {
@@ -176,7 +180,9 @@ fn credentials(
 
 fn headers(headers: Option<&[String]>, place: &Path<'_>, findings: &mut Findings) -> Box<[Box<str>]> {
     let Some(headers) = headers else { return HEADERS.map(Box::from).into() };
-    check_length(headers, MAX_HEADERS, "headers", place, findings);
+    if is_too_long(headers, MAX_HEADERS, "headers", place, findings) {
+        return Box::default();
+    }
     for (i, header) in headers.iter().enumerate() {
         if !is_token(header) {
             let problem = Problem::expected("the name of a header", format_args!("\"{header}\""));
@@ -188,7 +194,9 @@ fn headers(headers: Option<&[String]>, place: &Path<'_>, findings: &mut Findings
 }
 
 fn ignored(paths: &[String], place: &Path<'_>, findings: &mut Findings) -> Ignored {
-    check_length(paths, MAX_IGNORED, "paths", place, findings);
+    if is_too_long(paths, MAX_IGNORED, "paths", place, findings) {
+        return Ignored::default();
+    }
     for (i, path) in paths.iter().enumerate() {
         if !Ignored::is_path(path) {
             let expected = "a JSON Pointer as `/items/*/price`, of at most 256 bytes";
@@ -199,22 +207,24 @@ fn ignored(paths: &[String], place: &Path<'_>, findings: &mut Findings) -> Ignor
     Ignored::new(paths)
 }
 
-fn check_length(
+/// Whether there are more than may be, which it reports: they are compared each with each.
+fn is_too_long(
     found: &[String],
     limit: usize,
     what: &'static str,
     place: &Path<'_>,
     findings: &mut Findings,
-) {
+) -> bool {
     if found.len() > limit {
         findings.report(place, Problem::over_limit(what, limit, found.len()));
     }
+    found.len() > limit
 }
 
 fn check_twice(all: &[String], i: usize, place: &Path<'_>, findings: &mut Findings) {
     let Some(text) = all.get(i) else { return };
     if all.iter().take(i).any(|earlier| earlier == text) {
-        findings.report(&place.item(i), Problem::Twice(text.clone()));
+        findings.report(&place.item(i), Problem::twice(text));
     }
 }
 

@@ -2,15 +2,18 @@
 
 use serde::Deserialize;
 use serde_json::error::Category;
+use serde_path_to_error::Segment;
 
 use crate::finding::{Findings, Path, Problem};
-use crate::policy::outline::syntax;
+use crate::policy::outline::Lines;
 
 /// A piece of the document: the bytes from `at` to `end`.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'d> {
-    /// The whole document, for lines and columns.
+    /// The whole document.
     pub document: &'d [u8],
+    /// Its lines, as far as they are known.
+    pub lines: &'d Lines,
     /// Where the piece starts.
     pub at: usize,
     /// Where it ends.
@@ -21,7 +24,7 @@ impl<'d> Piece<'d> {
     /// A document that is one piece.
     #[must_use]
     pub fn whole(document: &'d [u8]) -> Piece<'d> {
-        Piece { document, at: 0, end: document.len() }
+        Piece { document, lines: Lines::NONE, at: 0, end: document.len() }
     }
 
     /// Its bytes.
@@ -42,11 +45,9 @@ impl<'d> Piece<'d> {
                 None
             }
             Err(error) => {
-                let problem = without_position(&error.to_string()).to_owned();
-                findings.report(
-                    &Path::Root,
-                    syntax(&problem, self.document, self.at + offset(self.bytes(), &error)),
-                );
+                let at = self.at + offset(self.bytes(), &error);
+                let problem = self.lines.syntax(without_position(&error.to_string()), self.document, at);
+                findings.report(&Path::Root, problem);
                 None
             }
         }
@@ -72,19 +73,25 @@ fn report(message: &str, inner: &serde_path_to_error::Path, place: &Path<'_>, fi
     } else if let Some(name) = quoted_after(message, "missing field ") {
         Problem::MissingMember(name.to_owned().into())
     } else if let Some(name) = quoted_after(message, "duplicate field ") {
-        Problem::Twice(name.to_owned())
+        Problem::twice(name)
     } else if let Some((found, expected)) = found_and_expected(message) {
-        Problem::Expected { expected: words(expected).into(), found: words(found) }
+        Problem::expected(words(expected), words(found))
     } else {
-        Problem::Expected { expected: "another value".into(), found: message.to_owned() }
+        Problem::expected("another value", message)
     };
-    match inner.to_string().as_str() {
-        "." => findings.report(place, problem),
-        inner if inner.starts_with('[') => {
-            findings.report(&Path::Root.field(&format!("{place}{inner}")), problem)
-        }
-        inner => findings.report(&place.field(inner), problem),
-    }
+    let segments: Vec<&Segment> = inner.iter().collect();
+    report_below(&segments, place, problem, findings);
+}
+
+/// Reports at the place to which `segments` lead from `place`.
+fn report_below(segments: &[&Segment], place: &Path<'_>, problem: Problem, findings: &mut Findings) {
+    let Some((segment, segments)) = segments.split_first() else { return findings.report(place, problem) };
+    let place = match segment {
+        Segment::Seq { index } => place.item(*index),
+        Segment::Map { key: name } | Segment::Enum { variant: name } => place.field(name),
+        Segment::Unknown => place.field("?"),
+    };
+    report_below(segments, &place, problem, findings);
 }
 
 fn quoted_after<'m>(message: &'m str, prefix: &str) -> Option<&'m str> {

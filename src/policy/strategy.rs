@@ -1,11 +1,17 @@
 //! Compiles the strategies, all five to the same thing: a split as a function of time.
 
+use std::collections::HashMap;
+
 use crate::bucket::{Percent, Threshold};
 use crate::finding::{Findings, Path, Problem};
 use crate::moment::{Duration, Instant};
 use crate::schedule::{Cut, Schedule, Step, VariantId};
 use crate::wire;
 
+/// The most variants that a rollout may have.
+pub const MAX_VARIANTS: usize = 100;
+/// The most steps that a canary may have.
+const MAX_STEPS: usize = 1_000;
 /// The most batches that a rolling rollout may have.
 const MAX_BATCHES: u64 = 1_000;
 
@@ -26,20 +32,27 @@ pub enum Kind {
 
 /// A rollout's variants by name, and its default.
 pub struct Variants<'a> {
-    /// All of them.
-    pub names: &'a [&'a str],
+    /// The number of each.
+    ids: HashMap<&'a str, VariantId, foldhash::fast::RandomState>,
     /// The default, where it is one of them.
     pub default: Option<VariantId>,
 }
 
-impl Variants<'_> {
+impl<'a> Variants<'a> {
+    /// All of them, in document order; of a name that stands twice the first counts.
+    pub fn new(names: &[&'a str]) -> Variants<'a> {
+        let numbered = names.iter().enumerate().rev();
+        let ids = numbered.filter_map(|(i, name)| Some((*name, VariantId(u8::try_from(i).ok()?))));
+        Variants { ids: ids.collect(), default: None }
+    }
+
     /// The variant `name`; reports at `place` that there is none.
     pub fn find(&self, name: &str, place: &Path<'_>, findings: &mut Findings) -> Option<VariantId> {
-        let found = self.names.iter().position(|n| *n == name).and_then(|i| u8::try_from(i).ok());
+        let found = self.ids.get(name).copied();
         if found.is_none() {
             findings.report(place, Problem::unknown("variant", name));
         }
-        found.map(VariantId)
+        found
     }
 
     /// The variant `name` of a strategy that moves keys away from the default.
@@ -131,6 +144,10 @@ fn steps(
         findings.report(place, Problem::expected("at least one step", "none"));
         return None;
     };
+    if steps.len() > MAX_STEPS {
+        findings.report(place, Problem::over_limit("steps", MAX_STEPS, steps.len()));
+        return None;
+    }
     let mut from_ms = start_ms;
     let mut compiled = Vec::with_capacity(steps.len());
     for (i, step) in steps.iter().enumerate() {
@@ -235,6 +252,10 @@ fn shares(
         findings.report(place, Problem::expected("at least two variants", split.len()));
         return None;
     }
+    if split.len() > MAX_VARIANTS {
+        findings.report(place, Problem::over_limit("variants", MAX_VARIANTS, split.len()));
+        return None;
+    }
     let mut cuts: Vec<Cut> = Vec::with_capacity(split.len());
     let mut sum_ppm = 0_u64;
     for (i, share) in split.iter().enumerate() {
@@ -243,7 +264,7 @@ fn shares(
         let percent = percent_at(&share.percent, &place.field("percent"), findings);
         let (Some(variant), Some(percent)) = (variant, percent) else { continue };
         if cuts.iter().any(|cut| cut.variant == variant) {
-            findings.report(&place.field("variant"), Problem::Twice(share.variant.clone()));
+            findings.report(&place.field("variant"), Problem::twice(&share.variant));
         }
         sum_ppm += u64::from(percent.parts_per_million());
         cuts.push(Cut { end: Threshold::of_ppm(sum_ppm), variant });

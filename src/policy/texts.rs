@@ -5,6 +5,9 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// How many texts are kept. Whoever has more of them has most of them once.
+const MOST: usize = 20_000;
+
 /// The texts that have been met while a policy is compiled.
 #[derive(Debug, Default)]
 pub struct Texts(RefCell<HashSet<Arc<str>, foldhash::fast::RandomState>>);
@@ -17,8 +20,15 @@ impl Texts {
             return Arc::clone(shared);
         }
         let shared: Arc<str> = text.into();
-        met.insert(Arc::clone(&shared));
+        if met.len() < MOST {
+            met.insert(Arc::clone(&shared));
+        }
         shared
+    }
+
+    /// All of them.
+    pub fn into_all(self) -> impl IntoIterator<Item = Arc<str>> {
+        self.0.into_inner()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use crate::policy::Policy;
+use crate::policy::{Parts, Policy};
 
 /// Policies that were in force before. Streams and other root contexts may still hold them; who lets go last must not
 /// have to free twenty thousand rollouts at once, with all streams of a worker waiting.
 #[derive(Debug, Default)]
 pub struct Retired {
     held: Vec<Rc<Policy>>,
-    freeing: Option<Policy>,
+    freeing: Parts,
 }
 
 impl Retired {
@@ -22,14 +22,14 @@ impl Retired {
 
     /// Frees a part of a policy that nobody else holds any more; `false` where there is none.
     pub fn free(&mut self) -> bool {
-        if self.freeing.is_none() {
-            let unused = self.held.iter().position(|policy| Rc::strong_count(policy) == 1);
-            self.freeing = unused.and_then(|i| Rc::into_inner(self.held.swap_remove(i)));
+        if self.freeing.free() {
+            return true;
         }
-        let Some(policy) = &mut self.freeing else { return false };
-        if !policy.shrink() {
-            self.freeing = None;
-        }
+        let unused = self.held.iter().position(|policy| Rc::strong_count(policy) == 1);
+        let Some(policy) = unused.and_then(|i| Rc::into_inner(self.held.swap_remove(i))) else {
+            return false;
+        };
+        self.freeing = policy.into_parts();
         true
     }
 }

@@ -143,6 +143,31 @@ fn a_policy_tells_when_it_was_signed() {
 }
 
 #[test]
+fn what_is_not_wanted_any_more_is_freed_in_parts() {
+    let flags: Vec<String> =
+        (0..300).map(|i| format!(r#""{i}": {{"state": "ENABLED", "variants": {{"on": true}}}}"#)).collect();
+    let text =
+        |revision| format!(r#"{{"name": "cart", "revision": {revision}, "flags": {{{}}}}}"#, flags.join(","));
+    let freed =
+        |update: &mut Update| std::iter::repeat_with(|| update.free()).take_while(|more| *more).count();
+    // Compiled, and not for this plugin.
+    let mut update = self::update();
+    assert!(fetch(&mut update, sign(text(1).as_bytes(), "a", &key(1), NOW_MS).as_bytes()).is_err());
+    assert!(freed(&mut update) > 300);
+    // Half read when another root context publishes.
+    let mut update = Update::new(None, Rules::default());
+    update.load_fetched(text(1).into_bytes(), None, NOW_MS);
+    for _ in 0..500 {
+        assert!(update.step().is_none());
+    }
+    let document = text(2).into_bytes();
+    update.load_published(Published { stamp: Stamp { id: 1, revision: 2 }, etag: None, document });
+    assert!(freed(&mut update) > 200);
+    assert!(matches!(settled(&mut update), Outcome::Taken { .. }));
+    assert_eq!(freed(&mut update), 0);
+}
+
+#[test]
 fn without_keys_names_are_free() {
     let mut update = Update::new(None, Rules::default());
     assert_eq!(fetch(&mut update, &policy("cart", 1)), Ok(1));

@@ -67,6 +67,9 @@ pub struct Errors {
     pub min_events: Option<u64>,
 }
 
+/// The most statuses that are read: one more than a guard may have.
+const MOST_READ: usize = 101;
+
 /// Statuses and ends of requests: numbers and texts in a list, or texts between commas.
 #[derive(Clone, Debug)]
 pub struct Statuses(pub Vec<Box<str>>);
@@ -77,7 +80,9 @@ impl<'de> Deserialize<'de> for Statuses {
             D::Error::invalid_type(Unexpected::Other(found.kind()), &"statuses in a list or a text")
         };
         match Json::deserialize(deserializer)? {
-            Json::Text(text) => Ok(Statuses(text.split(',').map(|text| text.trim().into()).collect())),
+            Json::Text(text) => {
+                Ok(Statuses(text.split(',').take(MOST_READ).map(|text| text.trim().into()).collect()))
+            }
             Json::List(items) => {
                 let text = |item: Json| match item {
                     Json::Text(text) => Ok(text),

@@ -58,7 +58,7 @@ fn sharper() -> Vec<(&'static str, Any)> {
     let instant = pattern("^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]+([Zz]|[+-][0-9]{2}:[0-9]{2})$");
     let names = json!({ "propertyNames": name });
     let one_member = json!({ "minProperties": 1, "maxProperties": 1 });
-    let some = |least: u32| json!({ "minItems": least });
+    let some = |least: u32, most: u32| json!({ "minItems": least, "maxItems": most });
     let between = |least: f64, most: f64| json!({ "minimum": least, "maximum": most });
     vec![
         ("/properties/keys", names.clone()),
@@ -74,8 +74,8 @@ fn sharper() -> Vec<(&'static str, Any)> {
         ("/$defs/Rollout/properties/hostnames/items", pattern("^(\\*\\.)?[a-z0-9_-]+(\\.[a-z0-9_-]+)*$")),
         ("/$defs/Strategy", one_member.clone()),
         ("/$defs/Source", one_member),
-        ("/$defs/Key/properties/from", some(1)),
-        ("/properties/attributes/additionalProperties", some(1)),
+        ("/$defs/Key/properties/from", some(1, 16)),
+        ("/properties/attributes/additionalProperties", some(1, 16)),
         ("/$defs/Mint/properties/maxAge", duration.clone()),
         (
             "/$defs/Canary",
@@ -85,7 +85,7 @@ fn sharper() -> Vec<(&'static str, Any)> {
         ] }),
         ),
         ("/$defs/Canary/properties/start", instant.clone()),
-        ("/$defs/Canary/properties/steps", some(1)),
+        ("/$defs/Canary/properties/steps", some(1, 1_000)),
         ("/$defs/Step/properties/hold", duration.clone()),
         ("/$defs/BlueGreen/properties/at", instant.clone()),
         ("/$defs/Rolling/properties/start", instant.clone()),
@@ -93,7 +93,7 @@ fn sharper() -> Vec<(&'static str, Any)> {
         ("/$defs/Rolling/properties/batches", between(1.0, 1_000.0)),
         ("/$defs/Ab/properties/start", instant.clone()),
         ("/$defs/Ab/properties/end", instant),
-        ("/$defs/Ab/properties/split", some(2)),
+        ("/$defs/Ab/properties/split", some(2, 100)),
         (
             "/$defs/Match/properties/method",
             json!({ "enum": ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] }),

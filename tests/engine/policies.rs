@@ -319,6 +319,15 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
         document["rollouts"][0]["force"] = vec![json!({"when": true, "variant": "b"}); n].into();
         document
     };
+    let listed = |n: usize| json!({"cohorts": {"c": {"in": [1, vec![0; n - 4]]}}});
+    let many = |n: usize| {
+        let lists: serde_json::Map<_, _> =
+            (0..50).map(|i| (format!("c{i}"), json!({"in": [1, vec![0; 19_996]]}))).collect();
+        let mut document = json!({ "cohorts": lists });
+        document["cohorts"]["more"] = json!(vec![0; n]);
+        document
+    };
+    let filler = |n: usize| json!({"metadata": {"filler": "x".repeat(n - r#"{"filler":""}"#.len())}});
     // Each takes 32 KiB.
     let patterns =
         |n: usize| json!({"cohorts": {"c": {"or": vec![json!({"matches": ["x", "[a-z]{999}"]}); n]}}});
@@ -340,6 +349,13 @@ fn what_is_over_a_limit_is_refused_with_its_number() {
             patterns(1_024),
             patterns(1_025),
             "cohorts.c.or[1024].matches[1]: expected at most 32768 KiB of compiled patterns, found 32800",
+        ),
+        (listed(20_000), listed(20_001), "cohorts.c: expected at most 20000 values, found 20001"),
+        (listed(20_000), many(0), "document: expected at most 1000000 values, found 1000002"),
+        (
+            filler(262_144 - r#""metadata":"#.len()),
+            filler(262_145 - r#""metadata":"#.len()),
+            "metadata: expected at most 262144 bytes, found 262145",
         ),
         (rollouts(20_000), rollouts(20_001), "rollouts: expected at most 20000 rollouts, found 20001"),
         (variants(100), variants(101), "rollouts[0].variants: expected at most 100 variants, found 101"),

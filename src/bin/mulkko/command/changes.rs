@@ -148,9 +148,14 @@ mod tests {
 
     #[test]
     fn a_long_change_is_cut() {
-        let old: String = (0..1_000).map(|i| format!("{i}\n")).collect();
-        let new: String = (0..1_000).map(|i| format!("{i}{}\n", "x".repeat(1_000))).collect();
-        let shown = shown(("a", &old), ("b", &new));
-        assert!(shown.lines().count() <= MOST_LINES + 2 && shown.contains("… 1801 lines more"), "{shown}");
+        let document = |end: &str| {
+            format!("[{}]", (0..1_000).map(|i| format!("\"{i}{end}\"")).collect::<Vec<_>>().join(","))
+        };
+        let shown = shown(("a", &document("")), ("b", &document(&"x".repeat(1_000))));
+        assert!(shown.lines().count() <= MOST_LINES + 2, "{}", shown.lines().count());
+        assert!(
+            shown.lines().all(|line| line.len() < MOST_CHARS + 50) && shown.contains("lines more"),
+            "{shown}"
+        );
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mulkko::configuration::Configuration;
 use mulkko::lint::{self, Lint};
-use mulkko::policy::parse_thoroughly;
+use mulkko::policy::{Places, parse_thoroughly};
 use serde::Serialize;
 
 use super::Outcome;
@@ -75,15 +75,16 @@ impl Check {
     /// What is wrong with a document; where nothing is, what lints find.
     fn findings(&self, document: &Document, configuration: &Configuration, at_ms: i64) -> Vec<Told> {
         let text = &document.text;
+        let mut places = Places::of(text);
         let policy = match parse_thoroughly(text, &configuration.clusters) {
             Ok(policy) => policy,
-            Err(found) => return sorted(found.iter().map(|it| Told::refusal(text, it)).collect()),
+            Err(found) => return sorted(found.iter().map(|it| Told::refusal(&mut places, it)).collect()),
         };
         // What was taken can be read.
         let Ok(whole) = serde_json::from_slice(text) else { return Vec::new() };
         let warnings = lint::lint(&whole, &policy, at_ms).into_iter();
         let warnings = warnings.filter(|warning| !self.allow.contains(&warning.lint));
-        sorted(warnings.map(|warning| Told::warning(text, warning)).collect())
+        sorted(warnings.map(|warning| Told::warning(text, &mut places, warning)).collect())
     }
 }
 

@@ -2,16 +2,21 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use mulkko::finding::Finding;
 use mulkko::lint::Warning;
-use mulkko::policy::{locate, mark};
+use mulkko::policy::Places;
 use serde::Serialize;
 
 use super::document::Document;
 
 /// The most findings of a document that are shown to people.
 const MOST_SHOWN: usize = 100;
+
+/// Where a line is longer before its mark, in characters, none of it is shown: a document may be one line of megabytes.
+const MOST_COLUMNS: usize = 2_000;
+/// How much of a line is shown from its mark on, in bytes.
+const MOST_MARKED_BYTES: usize = 1_000;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,44 +50,35 @@ pub struct Told {
 }
 
 impl Told {
-    /// A finding that refuses the document.
-    pub fn refusal(document: &[u8], finding: &Finding) -> Told {
-        let at = mark(document, finding);
+    /// A finding that refuses the document of these places.
+    pub fn refusal(places: &mut Places<'_>, finding: &Finding) -> Told {
+        let at = places.mark(finding);
         let message = finding.problem.to_string();
-        Told::new(document, Severity::Error, finding.problem.kind(), finding.place.clone(), message, at)
+        Told::new(places, Severity::Error, finding.problem.kind(), finding.place.clone(), message, at)
     }
 
-    /// What a lint has found.
-    pub fn warning(document: &[u8], warning: Warning) -> Told {
-        let located = locate(document, &warning.place);
+    /// What a lint has found in the document of these places.
+    pub fn warning(document: &[u8], places: &mut Places<'_>, warning: Warning) -> Told {
+        let located = places.locate(&warning.place);
         let Warning { lint, place, message } = warning;
         let is_short = |at: &Range<usize>| {
             at.len() < 60 && !document.get(at.clone()).unwrap_or_default().contains(&b'\n')
         };
         let at = if is_short(&located.value) { located.value } else { located.name.unwrap_or(located.value) };
-        Told::new(document, Severity::Warning, lint.as_str(), place, message, at)
+        Told::new(places, Severity::Warning, lint.as_str(), place, message, at)
     }
 
     fn new(
-        document: &[u8],
+        places: &Places<'_>,
         severity: Severity,
         code: &'static str,
         place: String,
         message: String,
         at: Range<usize>,
     ) -> Told {
-        let ((line, column), (end_line, end_column)) =
-            (position(document, at.start), position(document, at.end));
+        let ((line, column), (end_line, end_column)) = (places.position(at.start), places.position(at.end));
         Told { severity, code, place, message, line, column, end_line, end_column, at }
     }
-}
-
-/// Line and column, from 1, of a byte; columns are characters.
-fn position(document: &[u8], at: usize) -> (usize, usize) {
-    let before = document.get(..at).unwrap_or(document);
-    let line = before.split(|byte| *byte == b'\n').count();
-    let column = String::from_utf8_lossy(before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default());
-    (line, column.chars().count() + 1)
 }
 
 /// The findings of a document as its author reads them.
@@ -101,6 +97,10 @@ fn one(document: &Document, told: &Told) -> String {
     };
     let place = if told.place.is_empty() { "document" } else { told.place.as_str() };
     let title = level.primary_title(format!("{place}: {}", told.message));
+    if told.column > MOST_COLUMNS {
+        let origin = Origin::path(document.name.as_str()).line(told.line).char_column(told.column);
+        return Renderer::styled().render(&[title.element(origin)]);
+    }
     let (line, mark) = marked_line(&document.text, &told.at);
     let snippet = Snippet::source(line).line_start(told.line).path(document.name.as_str());
     Renderer::styled().render(&[title.element(snippet.annotation(AnnotationKind::Primary.span(mark)))])
@@ -111,6 +111,7 @@ fn marked_line(document: &[u8], at: &Range<usize>) -> (String, Range<usize>) {
     let (before, after) = document.split_at_checked(at.start).unwrap_or((document, b""));
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     let before = before.get(start..).unwrap_or_default();
+    let after = after.get(..MOST_MARKED_BYTES).unwrap_or(after);
     let after = after.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
     let (marked, after) = after.split_at_checked(at.len()).unwrap_or((after, b""));
     // What is no UTF-8 takes other room when it is shown.

@@ -8,7 +8,7 @@ use mulkko::configuration::Configuration;
 use mulkko::finding;
 use mulkko::jws;
 use mulkko::policy::since::{self, Need};
-use mulkko::policy::{MAX_BYTES, Policy, parse_thoroughly};
+use mulkko::policy::{MAX_BYTES, Places, Policy, parse_thoroughly};
 
 use super::difference;
 use super::problem::{Finding, Problem};
@@ -113,8 +113,9 @@ fn at(place: &str, expected: &str, found: &str) -> finding::Finding {
 }
 
 fn refused(policy: &[u8], found: &[finding::Finding]) -> Problem {
+    let mut places = Places::of(policy);
     let told = found.iter().take(MOST_FINDINGS).map(|finding| {
-        let Told { code, place, message, line, column, .. } = Told::refusal(policy, finding);
+        let Told { code, place, message, line, column, .. } = Told::refusal(&mut places, finding);
         Finding { code: code.to_owned(), place, message, line, column }
     });
     let first = found.first().map(ToString::to_string).unwrap_or_default();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error};
 use mulkko::cases::{Difference, File, Stage};
 use mulkko::finding::Finding;
+use mulkko::policy::Places;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
@@ -123,7 +124,8 @@ fn run(path: &Path, is_asked: impl Fn(&str) -> bool) -> Result<Vec<Case>, Unusab
 
 impl Unusable {
     fn refused(policy: &Document, found: &[Finding]) -> Unusable {
-        let findings: Vec<Told> = found.iter().map(|it| Told::refusal(&policy.text, it)).collect();
+        let mut places = Places::of(&policy.text);
+        let findings: Vec<Told> = found.iter().map(|it| Told::refusal(&mut places, it)).collect();
         Unusable { message: format!("{} is refused", policy.name), shown: shown(policy, &findings), findings }
     }
 }
