@@ -181,7 +181,7 @@ pub struct Mint {
 /// Where a value comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A header, in lower case.
+    /// A header, by the name under which the proxy keeps it.
     Header(Box<str>),
     /// A cookie.
     Cookie(Box<str>),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::value::Value;
+use crate::headers::kept_name;
 
 /// What an expression can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Var {
     Host,
     /// `request.path`: what `matches` compare.
     Path,
-    /// `request.headers.NAME`: the whole rest of the name, dots included, in lower case.
+    /// `request.headers.NAME`: the whole rest of the name, dots included, as the proxy keeps it.
     Header(Box<str>),
     /// `request.query.NAME`: the whole rest of the name.
     Query(Box<str>),
@@ -155,7 +156,7 @@ fn built_in(name: &str) -> Option<Var> {
         "$flagd.flagKey" => Var::FlagKey,
         "$flagd.timestamp" => Var::Timestamp,
         _ => match name.strip_prefix("request.")?.split_once('.')? {
-            ("headers", name) => Var::Header(name.to_ascii_lowercase().into()),
+            ("headers", name) => Var::Header(kept_name(name)),
             ("query", name) => Var::Query(name.into()),
             ("cookies", name) => Var::Cookie(name.into()),
             _ => return None,
@@ -178,6 +179,7 @@ mod tests {
             ("targetingKey", Var::TargetingKey),
             ("request.method", Var::Method),
             ("request.headers.X-Api.Version", Var::Header("x-api.version".into())),
+            ("request.headers.Host", Var::Header(":authority".into())),
             ("request.headers.", Var::Header("".into())),
             ("request.headers", Var::Other(Way::new("request.headers"))),
             ("request.query.Q.a", Var::Query("Q.a".into())),
