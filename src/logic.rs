@@ -40,7 +40,7 @@
 //! for it. Each has a budget of 100,000 steps, in which what is read and made counts by size; one that uses it up gives
 //! null. All flags of a request share a million ([`Steps`]). What an operator makes may nest 64 deep, else likewise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
@@ -63,7 +63,7 @@ mod var;
 
 use compile::{EvaluatorUse, Expressions, Names, Part, Scope, Wanted};
 use eval::Evaluation;
-use library::{DEEPEST_EXPANDED, Fault, Graph, Named};
+use library::{DEEPEST_EXPANDED, Fault, Graph, Named, Use};
 use tree::Expr;
 use var::Attributes;
 
@@ -71,7 +71,7 @@ pub use budget::Steps;
 pub use compile::operation;
 pub use eval::Failure;
 pub use value::{List, Object, Value};
-pub use var::{Data, Key, Var, Way};
+pub use var::{Data, Key, Var, Way, unknown};
 
 /// Compiles all expressions of one policy.
 ///
@@ -85,6 +85,8 @@ pub struct Compiler {
     cohorts: Vec<Option<Named>>,
     wanted: Wanted<EvaluatorUse>,
     evaluators: Vec<Option<Named>>,
+    /// The named expressions that conditions of rollouts use.
+    of_rollouts: BTreeSet<Use>,
     /// How many of the evaluators have been looked at for being unused.
     looked_at: usize,
     /// How many of them are not needed any more.
@@ -137,6 +139,7 @@ impl Compiler {
             evaluator_sources: evaluators,
             wanted: Wanted::default(),
             evaluators: Vec::new(),
+            of_rollouts: BTreeSet::new(),
             looked_at: 0,
             freed: 0,
             fractional,
@@ -157,14 +160,17 @@ impl Compiler {
         }
     }
 
-    /// Compiles the expression that is written at `path`; `None` if anything in it was reported.
+    /// Compiles a rollout's condition that is written at `path`; `None` if anything in it was reported.
+    ///
+    /// It is evaluated for requests alone: a variable that no request has is refused, here and, by [`Compiler::close`], in
+    /// the cohorts and evaluators that it reaches.
     pub fn condition(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
-        self.compile(json, path, Part::Condition, findings).map(|named| Condition(named.expr))
+        self.of_rollout(json, path, Part::Condition, findings)
     }
 
     /// As [`Compiler::condition`], of a rollout's `when`: it may ask for flags too.
     pub fn when(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
-        self.compile(json, path, Part::When, findings).map(|named| Condition(named.expr))
+        self.of_rollout(json, path, Part::When, findings)
     }
 
     /// As [`Compiler::condition`], of a flag's targeting. It is taken as flagd takes it: literals that `sem_ver`,
@@ -200,12 +206,17 @@ impl Compiler {
     }
 
     /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand
-    /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`.
+    /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`; and what no request has of that which those ask
+    /// that conditions of rollouts reach, the first in each.
     ///
     /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
     pub fn close(self, findings: &mut Findings) -> Option<Library> {
         let mut sound = true;
-        Graph { cohorts: &self.cohorts, evaluators: &self.evaluators }.check(|node, fault| {
+        let graph = Graph { cohorts: &self.cohorts, evaluators: &self.evaluators };
+        for unknown in graph.unknown(self.of_rollouts.iter().copied()) {
+            self.names.report(unknown, findings);
+        }
+        graph.check(|node, fault| {
             let (whose, name) = self.name(node);
             let problem = match fault {
                 Fault::ReachesItself => Problem::ReachesItself(name.to_owned()),
@@ -220,6 +231,29 @@ impl Compiler {
         let (cohorts, evaluators) = (all(self.cohorts)?, all(self.evaluators)?);
         let (attributes, fractional) = (self.names.attributes, self.fractional);
         sound.then_some(Library { attributes, cohorts, evaluators, fractional })
+    }
+
+    fn of_rollout(
+        &mut self,
+        json: &Json,
+        path: &Path<'_>,
+        part: Part,
+        findings: &mut Findings,
+    ) -> Option<Condition> {
+        let Named { expr, uses, unknown, .. } = self.compile(json, path, part, findings)?;
+        // Where they stand does not matter here.
+        let named = |used| match used {
+            Use::Cohort { id, .. } => Use::Cohort { id, above: 0 },
+            Use::Evaluator { id, .. } => Use::Evaluator { id, above: 0 },
+        };
+        self.of_rollouts.extend(uses.into_iter().map(named));
+        match unknown {
+            None => Some(Condition(expr)),
+            Some(unknown) => {
+                self.names.report(&unknown, findings);
+                None
+            }
+        }
     }
 
     fn compile(

@@ -10,6 +10,7 @@ mod keys;
 mod loading;
 mod locate;
 mod names;
+mod nearest;
 mod outline;
 mod plan;
 mod refusals;
@@ -35,6 +36,7 @@ pub use locate::{Located, locate, mark};
 #[cfg(feature = "schema")]
 pub(crate) use names::{NOT_FOR_VARIANTS, RESERVED};
 pub use names::{check_name, is_name};
+pub use nearest::nearest_variable;
 pub use outline::{MAX_BYTES, MAX_ITEMS, MAX_NESTING};
 pub use refusals::parse_thoroughly;
 

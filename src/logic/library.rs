@@ -13,10 +13,19 @@ pub(super) struct Named {
     /// How deep operators and lists stand in each other, names not followed.
     pub(super) levels: usize,
     pub(super) uses: Vec<Use>,
+    /// The first name in it that no request has, and where that stands.
+    pub(super) unknown: Option<Unknown>,
+}
+
+/// A variable that no request has: the name, and its place in the document.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    pub(super) name: Box<str>,
+    pub(super) place: Box<str>,
 }
 
 /// That an expression uses a named one, with so many levels above that.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Use {
     Cohort { id: usize, above: usize },
     Evaluator { id: usize, above: usize },
@@ -60,6 +69,20 @@ impl Graph<'_> {
         for root in 0..nodes {
             self.visit(root, &mut visits, &mut report);
         }
+    }
+
+    /// What is unknown in the expressions that these uses lead to, from name to name.
+    pub(super) fn unknown(&self, roots: impl Iterator<Item = Use>) -> Vec<&Unknown> {
+        let mut reached = vec![false; self.cohorts.len() + self.evaluators.len()];
+        let mut left: Vec<usize> = roots.map(|used| self.target(used).0).collect();
+        let mut found = Vec::new();
+        while let Some(node) = left.pop() {
+            if reached.get_mut(node).is_some_and(|reached| !std::mem::replace(reached, true)) {
+                found.extend(self.node(node).and_then(|named| named.unknown.as_ref()));
+                left.extend(self.uses(node).iter().map(|used| self.target(*used).0));
+            }
+        }
+        found
     }
 
     fn visit(&self, root: usize, visits: &mut Visits, report: &mut impl FnMut(usize, Fault)) {

@@ -179,10 +179,11 @@ impl Work {
         if self.attributes.insert(name.into(), ()).is_some() {
             self.findings.report(place, Problem::Twice(name.to_owned()));
         }
+        // Known even if what it says is refused: conditions that ask for it are not to blame.
+        self.attribute_names.push(name.into());
         let Some(sources) = piece.read::<Vec<wire::Source>>(place, &mut self.findings) else { return };
         if let Some(from) = keys::sources(&sources, place, &mut self.findings) {
             self.policy.attributes.push(Attribute { way: Way::new(name), from });
-            self.attribute_names.push(name.into());
         }
     }
 

@@ -110,6 +110,16 @@ fn members(mut scan: Scan<'_>) -> Vec<(Box<str>, Range<usize>, Range<usize>)> {
     members
 }
 
+/// The names in the object that is the member `name` of a document; of flags in an array there are none.
+pub(super) fn names_in(document: &[u8], name: &str) -> Vec<Box<str>> {
+    let Located { value, rest, .. } = locate(document, name);
+    let scan = Scan::new(document, value.start);
+    match scan.peek() {
+        Some(b'{') if rest.is_empty() => members(scan).into_iter().map(|(name, ..)| name).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Where the items of the array here stand.
 fn items(scan: &mut Scan<'_>) -> Vec<Range<usize>> {
     let mut items = Vec::new();

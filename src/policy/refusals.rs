@@ -6,7 +6,7 @@
 
 use crate::finding::{Finding, Problem};
 use crate::policy::locate::{Located, locate};
-use crate::policy::{Clusters, Policy};
+use crate::policy::{Clusters, Policy, nearest};
 
 /// How often at most what is left is read again.
 const MOST_ROUNDS: usize = 8;
@@ -37,6 +37,7 @@ pub fn parse_thoroughly(document: &[u8], clusters: &Clusters) -> Result<Policy, 
         let found: Vec<_> = found.into_iter().filter(|it| !all.contains(it) && !follows(it, &cuts)).collect();
         all.extend(found);
     }
+    nearest::tell(document, &mut all);
     Err(all)
 }
 
