@@ -8,7 +8,7 @@ use crate::configuration::Configuration;
 use crate::decide::{Decisions, Node, Proxy, Request, Trust, decide};
 use crate::effects::{Edit, Effects, effects};
 use crate::guard::RolledBack;
-use crate::headers::Headers;
+use crate::headers::{Headers, kept_name};
 use crate::mesh::Macs;
 use crate::pass::{self, PassKeys};
 use crate::policy::Policy;
@@ -115,10 +115,11 @@ pub fn request<'h>(
     path: &str,
     headers: impl IntoIterator<Item = (&'h str, &'h str)>,
 ) -> Vec<Pair> {
-    let pair = |name: &str, value: &str| (name.to_ascii_lowercase().into_bytes(), value.as_bytes().to_vec());
+    let pair =
+        |name: &str, value: &str| (kept_name(name).into_string().into_bytes(), value.as_bytes().to_vec());
     let mut pairs = vec![pair(":method", method), pair(":path", path), pair(":scheme", "http")];
     for (name, value) in headers {
-        let pair = pair(if name.eq_ignore_ascii_case("host") { ":authority" } else { name }, value);
+        let pair = pair(name, value);
         match pairs.iter_mut().find(|(known, _)| known.starts_with(b":") && *known == pair.0) {
             Some(known) => *known = pair,
             None => pairs.push(pair),

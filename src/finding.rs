@@ -148,6 +148,8 @@ pub enum Problem {
         what: &'static str,
         /// The name.
         name: String,
+        /// The name that was meant, likely.
+        near: Option<String>,
     },
     /// A name that stands a second time.
     Twice(String),
@@ -205,7 +207,7 @@ impl Problem {
     /// ``unknown variant `blue` ``
     #[must_use]
     pub fn unknown(what: &'static str, name: &str) -> Problem {
-        Problem::UnknownName { what, name: cut(name).into_owned() }
+        Problem::UnknownName { what, name: cut(name).into_owned(), near: None }
     }
 
     /// `` `blue` stands twice``
@@ -228,7 +230,10 @@ impl fmt::Display for Problem {
             Problem::UnknownMember { expected } if expected.is_empty() => f.write_str("unknown member"),
             Problem::UnknownMember { expected } => write!(f, "unknown member, expected {expected}"),
             Problem::MissingMember(name) => write!(f, "missing member `{name}`"),
-            Problem::UnknownName { what, name } => write!(f, "unknown {what} `{}`", shown(name)),
+            Problem::UnknownName { what, name, near: None } => write!(f, "unknown {what} `{}`", shown(name)),
+            Problem::UnknownName { what, name, near: Some(near) } => {
+                write!(f, "unknown {what} `{}` (did you mean `{}`?)", shown(name), shown(near))
+            }
             Problem::Twice(name) => write!(f, "`{}` stands twice", shown(name)),
             Problem::ReachesItself(name) => write!(f, "`{}` reaches itself", shown(name)),
             Problem::OverLimit { what, limit, found } => {

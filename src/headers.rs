@@ -118,6 +118,13 @@ fn joined<'a>(glue: &[u8], mut values: impl Iterator<Item = &'a [u8]>) -> Option
     Some(Cow::Owned(joined))
 }
 
+/// The name under which the proxy keeps the header that is written as `name`: in lower case, and `host` as `:authority`, as
+/// for Envoy's own matchers.
+#[must_use]
+pub fn kept_name(name: &str) -> Box<str> {
+    if name.eq_ignore_ascii_case("host") { ":authority".into() } else { name.to_ascii_lowercase().into() }
+}
+
 /// Whether `text` is a token (RFC 9110, section 5.6.2), as names of headers and cookies are.
 #[must_use]
 pub fn is_token(text: &str) -> bool {
@@ -141,6 +148,15 @@ mod tests {
             [("x-a", Some(&b"1,,\xff"[..])), ("cookie", Some(b"a=1; b=2")), ("x-b", None), ("x", None)]
         {
             assert_eq!(headers.value(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn host_is_kept_as_authority_and_every_name_in_lower_case() {
+        for (name, kept) in
+            [("X-A", "x-a"), ("host", ":authority"), ("HOST", ":authority"), ("x-host", "x-host"), ("", "")]
+        {
+            assert_eq!(&*kept_name(name), kept, "{name}");
         }
     }
 

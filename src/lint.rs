@@ -2,13 +2,18 @@
 //!
 //! For who writes policies, so natively only: the plugin takes every document that is whole.
 
+mod absent;
+mod clashes;
+mod conditions;
 mod constant;
 mod expressions;
 mod meeting;
 mod patterns;
 mod reach;
+mod subjects;
 mod time;
 mod unused;
+mod verdicts;
 
 use std::fmt;
 
@@ -25,6 +30,12 @@ pub enum Lint {
     PastStep,
     /// A flag that can only give one value.
     ConstantFlag,
+    /// A part of a condition that never holds, or always does.
+    ConstantCondition,
+    /// A comparison that holds for what is absent, since that counts as 0.
+    AbsentIsZero,
+    /// A header or a variable that no request has.
+    Absent,
     /// A cohort, key, attribute, layer or evaluator that nothing uses.
     Unused,
     /// Two rollouts that set the cluster of the same request.
@@ -39,10 +50,13 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Lint; 8] = [
+    pub const ALL: [Lint; 11] = [
         Lint::Unreachable,
         Lint::PastStep,
         Lint::ConstantFlag,
+        Lint::ConstantCondition,
+        Lint::AbsentIsZero,
+        Lint::Absent,
         Lint::Unused,
         Lint::SameCluster,
         Lint::SameHeader,
@@ -57,6 +71,9 @@ impl Lint {
             Lint::Unreachable => "unreachable",
             Lint::PastStep => "past-step",
             Lint::ConstantFlag => "constant-flag",
+            Lint::ConstantCondition => "constant-condition",
+            Lint::AbsentIsZero => "absent-is-zero",
+            Lint::Absent => "absent",
             Lint::Unused => "unused",
             Lint::SameCluster => "same-cluster",
             Lint::SameHeader => "same-header",
@@ -97,9 +114,12 @@ impl Warnings {
 #[must_use]
 pub fn lint(document: &Document, policy: &Policy, now_ms: i64) -> Vec<Warning> {
     let mut warnings = Warnings::default();
-    reach::lint(document, policy, &mut warnings);
+    let truths = expressions::Truths::new(document, now_ms);
+    reach::lint(document, policy, &truths, &mut warnings);
     time::lint(document, policy, now_ms, &mut warnings);
-    constant::lint(document, &mut warnings);
+    constant::lint(document, &truths, &mut warnings);
+    conditions::lint(document, &truths, &mut warnings);
+    absent::lint(document, &truths, &mut warnings);
     unused::lint(document, &mut warnings);
     meeting::lint(document, &mut warnings);
     patterns::lint(document, &mut warnings);

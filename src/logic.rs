@@ -40,6 +40,8 @@
 //! for it. Each has a budget of 100,000 steps, in which what is read and made counts by size; one that uses it up gives
 //! null. All flags of a request share a million ([`Steps`]). What an operator makes may nest 64 deep, else likewise.
 
+use std::collections::BTreeSet;
+
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
 use crate::policy::{FEW, Parts};
@@ -62,7 +64,7 @@ mod var;
 
 use compile::{EvaluatorUse, Expressions, Names, Part, Scope, Wanted};
 use eval::Evaluation;
-use library::{Check, DEEPEST_EXPANDED, Fault, Graph, Named};
+use library::{Check, DEEPEST_EXPANDED, Fault, Graph, Named, Reach, Use};
 use tree::Expr;
 use var::Attributes;
 
@@ -71,7 +73,7 @@ pub use compile::operation;
 pub use eval::Failure;
 pub(crate) use literals::MOST_LEVELS;
 pub use value::{List, Object, Value};
-pub use var::{Data, Key, Var, Way, built_in};
+pub use var::{Data, Key, Var, Way, unknown};
 
 /// Compiles all expressions of one policy.
 ///
@@ -85,9 +87,12 @@ pub struct Compiler {
     cohorts: Vec<Option<Named>>,
     wanted: Wanted<EvaluatorUse>,
     evaluators: Vec<Option<Named>>,
+    /// The named expressions that conditions of rollouts use.
+    of_rollouts: BTreeSet<Use>,
     /// How many of the evaluators have been looked at for being unused.
     looked_at: usize,
     check: Check,
+    reach: Reach,
     fractional: wire::Fractional,
 }
 
@@ -168,14 +173,17 @@ impl Compiler {
         }
     }
 
-    /// Compiles the expression that is written at `path`; `None` if anything in it was reported.
+    /// Compiles a rollout's condition that is written at `path`; `None` if anything in it was reported.
+    ///
+    /// It is evaluated for requests alone: a variable that no request has is refused, here and, by [`Compiler::close`], in
+    /// the cohorts and evaluators that it reaches.
     pub fn condition(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
-        self.compile(json, path, Part::Condition, findings).map(|named| Condition(named.expr))
+        self.of_rollout(json, path, Part::Condition, findings)
     }
 
     /// As [`Compiler::condition`], of a rollout's `when`: it may ask for flags too.
     pub fn when(&mut self, json: &Json, path: &Path<'_>, findings: &mut Findings) -> Option<Condition> {
-        self.compile(json, path, Part::When, findings).map(|named| Condition(named.expr))
+        self.of_rollout(json, path, Part::When, findings)
     }
 
     /// As [`Compiler::condition`], of a flag's targeting. It is taken as flagd takes it: literals that `sem_ver`,
@@ -235,11 +243,19 @@ impl Compiler {
                 findings.report(&Path::Root.field(whose).field(name), problem);
             });
         self.check = check;
-        goes_on
+        goes_on || self.check_rollouts(findings)
+    }
+
+    /// Does a part of looking for what conditions of rollouts ask that no request has; `false` when all was looked at.
+    fn check_rollouts(&mut self, findings: &mut Findings) -> bool {
+        let graph = Graph { cohorts: &self.cohorts, evaluators: &self.evaluators };
+        let roots = self.of_rollouts.iter().copied();
+        self.reach.step(&graph, roots, |unknown| self.names.report(unknown, findings))
     }
 
     /// Ends compiling: reports cohorts and evaluators that reach themselves (one in each circle), and those that stand
-    /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`.
+    /// too deep in each other, at `cohorts.NAME` and `$evaluators.NAME`; and what no request has of that which those ask
+    /// that conditions of rollouts reach, the first in each.
     ///
     /// `None` if there are any, or if a cohort or an evaluator that is used was not compiled or was refused.
     pub fn close(mut self, findings: &mut Findings) -> Option<Library> {
@@ -259,6 +275,29 @@ impl Compiler {
         parts.add(evaluators_by_name, FEW);
         parts.add(flags, FEW);
         Library { attributes, cohorts, evaluators, fractional }
+    }
+
+    fn of_rollout(
+        &mut self,
+        json: &Json,
+        path: &Path<'_>,
+        part: Part,
+        findings: &mut Findings,
+    ) -> Option<Condition> {
+        let Named { expr, uses, unknown, .. } = self.compile(json, path, part, findings)?;
+        // Where they stand does not matter here.
+        let named = |used| match used {
+            Use::Cohort { id, .. } => Use::Cohort { id, above: 0 },
+            Use::Evaluator { id, .. } => Use::Evaluator { id, above: 0 },
+        };
+        self.of_rollouts.extend(uses.into_iter().map(named));
+        match unknown {
+            None => Some(Condition(expr)),
+            Some(unknown) => {
+                self.names.report(&unknown, findings);
+                None
+            }
+        }
     }
 
     fn compile(

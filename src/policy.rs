@@ -10,6 +10,7 @@ mod keys;
 mod loading;
 mod locate;
 mod names;
+mod nearest;
 mod outline;
 mod parts;
 mod patterns;
@@ -39,6 +40,7 @@ pub use locate::{Located, Places, locate};
 #[cfg(feature = "schema")]
 pub(crate) use names::{NOT_FOR_VARIANTS, RESERVED};
 pub use names::{check_name, is_name};
+pub use nearest::nearest_variable;
 pub use outline::{MAX_BYTES, MAX_ITEM_BYTES, MAX_ITEM_VALUES, MAX_ITEMS, MAX_NESTING, MAX_VALUES};
 pub(crate) use parts::FEW;
 pub use parts::Parts;
@@ -195,7 +197,7 @@ pub struct Mint {
 /// Where a value comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A header, in lower case.
+    /// A header, by the name under which the proxy keeps it.
     Header(Box<str>),
     /// A cookie.
     Cookie(Box<str>),

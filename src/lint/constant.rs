@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::expressions::Truths;
+use super::subjects::Asker;
 use super::{Lint, Warnings};
 use crate::finding::Path;
 use crate::json::Json;
@@ -22,8 +23,7 @@ enum Outcome {
     Any,
 }
 
-pub fn lint(document: &Document, warnings: &mut Warnings) {
-    let truths = Truths::new(document);
+pub fn lint(document: &Document, truths: &Truths<'_>, warnings: &mut Warnings) {
     let flags = Path::Root.field("flags");
     for (i, (key, flag)) in document.flags.iter().flat_map(|flags| &flags.0).enumerate() {
         let place = if flag.key.is_some() { flags.item(i) } else { flags.field(key) };
@@ -36,7 +36,7 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
             let message =
                 if others.is_empty() { "has one variant only" } else { "all its variants have one value" };
             warnings.report(Lint::ConstantFlag, &place.field("variants"), message);
-        } else if let Some(only) = only_outcome(flag, &truths) {
+        } else if let Some(only) = only_outcome(flag, key, truths) {
             let message = format!("can only come to {only}");
             warnings.report(Lint::ConstantFlag, &place.field("targeting"), message);
         }
@@ -44,11 +44,12 @@ pub fn lint(document: &Document, warnings: &mut Warnings) {
 }
 
 /// The only variant to which the targeting of a flag can come, as a phrase.
-fn only_outcome(flag: &Flag, truths: &Truths<'_>) -> Option<String> {
+fn only_outcome(flag: &Flag, key: &str, truths: &Truths<'_>) -> Option<String> {
     let targeting = flag.targeting.as_ref()?;
     operation(targeting)?;
     let mut outcomes = BTreeSet::new();
-    collect(targeting, truths, &mut outcomes);
+    let asker = Asker { caller: true, key: true, flag: Some(flag.key.as_deref().unwrap_or(key)) };
+    collect(targeting, &|json| truths.of(json, asker), &mut outcomes);
     let default = flag.default_variant.as_deref().filter(|name| !name.is_empty());
     let named = |outcome| match outcome {
         Outcome::Named(name) => Some(format!("`{name}`")),
@@ -63,12 +64,12 @@ fn only_outcome(flag: &Flag, truths: &Truths<'_>) -> Option<String> {
 }
 
 /// Collects what an expression can come to.
-fn collect(json: &Json, truths: &Truths<'_>, into: &mut BTreeSet<Outcome>) {
+fn collect(json: &Json, truth_of: &dyn Fn(&Json) -> Option<bool>, into: &mut BTreeSet<Outcome>) {
     // Which is all that there is to know.
     if into.contains(&Outcome::Any) {
         return;
     }
-    let mut go_on = |json: &Json| collect(json, truths, into);
+    let mut go_on = |json: &Json| collect(json, truth_of, into);
     match operation(json) {
         None => {
             into.insert(match json {
@@ -81,7 +82,7 @@ fn collect(json: &Json, truths: &Truths<'_>, into: &mut BTreeSet<Outcome>) {
         Some(("if" | "?:", operands)) => {
             let mut operands = operands;
             while let [condition, then, rest @ ..] = operands {
-                let truth = truths.of(condition);
+                let truth = truth_of(condition);
                 if truth != Some(false) {
                     go_on(then);
                 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Lint, Warnings};
 use crate::finding::{Findings, Path};
+use crate::headers::kept_name;
 use crate::pattern::{Pattern, leading_text};
 use crate::wire::{Document, Match, PathMatch, PathMatchType, Rollout, State, ValueMatch, ValueMatchType};
 
@@ -165,9 +166,8 @@ fn hosts_meet(a: &[String], b: &[String]) -> bool {
 
 fn matches_meet(a: &Match, b: &Match) -> bool {
     let methods_meet = a.method.is_none() || b.method.is_none() || a.method == b.method;
-    let lower = |name: &str| name.to_ascii_lowercase();
     methods_meet
-        && values_meet(&a.headers, &b.headers, lower)
+        && values_meet(&a.headers, &b.headers, |name| kept_name(name).into())
         && values_meet(&a.query_params, &b.query_params, str::to_owned)
         && paths_meet(a.path.as_ref(), b.path.as_ref())
 }

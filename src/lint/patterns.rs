@@ -92,7 +92,7 @@ fn plain(pattern: &str) -> Option<Plain> {
 }
 
 /// The text of a pattern without any operator.
-fn literal(pattern: &str) -> Option<String> {
+pub(super) fn literal(pattern: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = pattern.chars();
     while let Some(c) = rest.next() {

@@ -57,7 +57,7 @@ impl Used {
 
 pub fn lint(document: &Document, warnings: &mut Warnings) {
     let mut used = Used::default();
-    each_root(document, &mut |json, _| used.look(json));
+    each_root(document, &mut |root, _| used.look(root.json));
     while let Some((of, name)) = used.new.pop() {
         let entries = if of == "cohorts" { &document.cohorts } else { &document.evaluators };
         let named = entries.iter().flat_map(|entries| &entries.0).find(|(entry, _)| *entry == name);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::library::{Named, Use};
+use super::library::{Named, Unknown, Use};
 use super::tree::{Binary, Each, Expr, Many, Order, Texts, Unary, joined};
 use super::var::Attributes;
-use crate::finding::{Findings, Path, Problem};
+use crate::finding::{Finding, Findings, Path, Problem};
 use crate::json::Json;
 
 /// How deep operators and lists may stand inside each other in one expression, as it is written.
@@ -56,6 +56,15 @@ pub(super) struct Names {
     pub(super) flags: BTreeMap<Box<str>, u32>,
 }
 
+impl Names {
+    /// Reports a variable that no request has.
+    pub(super) fn report(&self, Unknown { name, place }: &Unknown, findings: &mut Findings) {
+        if let Some(problem) = self.attributes.unknown(name) {
+            findings.adopt(&Path::Root, vec![Finding { place: place.to_string(), problem }]);
+        }
+    }
+}
+
 /// Things that some expression uses, numbered in the order in which they were first wanted.
 #[derive(Debug)]
 pub(super) struct Wanted<T> {
@@ -98,6 +107,7 @@ pub(super) struct Expressions<'c> {
     pub(super) wanted: &'c mut Wanted<EvaluatorUse>,
     pub(super) findings: &'c mut Findings,
     pub(super) uses: Vec<Use>,
+    pub(super) unknown: Option<Unknown>,
     levels: usize,
 }
 
@@ -126,13 +136,13 @@ impl<'c> Expressions<'c> {
         wanted: &'c mut Wanted<EvaluatorUse>,
         findings: &'c mut Findings,
     ) -> Expressions<'c> {
-        Expressions { names, wanted, findings, uses: Vec::new(), levels: 0 }
+        Expressions { names, wanted, findings, uses: Vec::new(), unknown: None, levels: 0 }
     }
 
     /// Compiles an expression that stands in nothing else. Reports all that is wrong in it.
     pub(super) fn compile(mut self, json: &Json, path: &Path<'_>, scope: Scope, part: Part) -> Option<Named> {
         let expr = self.expression(json, At { path, scope, part, level: 1 })?;
-        Some(Named { expr, levels: self.levels, uses: self.uses })
+        Some(Named { expr, levels: self.levels, uses: self.uses, unknown: self.unknown })
     }
 
     pub(super) fn expression(&mut self, json: &Json, at: At<'_>) -> Option<Expr> {
@@ -161,8 +171,8 @@ impl<'c> Expressions<'c> {
     fn operator(&mut self, name: &str, operands: &Json, at: At<'_>) -> Option<Expr> {
         match name {
             "var" => self.var(operands, at),
-            "missing" => self.any(operands, at).map(Expr::Missing),
-            "missing_some" => self.exactly(operands, at).map(Expr::MissingSome),
+            "missing" => self.missing(operands, at),
+            "missing_some" => self.missing_some(operands, at),
             "if" | "?:" => self.any(operands, at).map(Expr::If),
             "!" => self.unary(Unary::Not, operands, at),
             "!!" => self.unary(Unary::Truth, operands, at),
@@ -258,7 +268,7 @@ impl<'c> Expressions<'c> {
     }
 
     /// Any number of operands.
-    fn any(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr]>> {
+    pub(super) fn any(&mut self, operands: &Json, at: At<'_>) -> Option<Box<[Expr]>> {
         match operands {
             Json::List(items) => self.each_of(items, at, None).map(Into::into),
             operand => Some(Box::new([self.expression(operand, at)?])),

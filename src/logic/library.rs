@@ -13,10 +13,19 @@ pub(super) struct Named {
     /// How deep operators and lists stand in each other, names not followed.
     pub(super) levels: usize,
     pub(super) uses: Vec<Use>,
+    /// The first name in it that no request has, and where that stands.
+    pub(super) unknown: Option<Unknown>,
+}
+
+/// A variable that no request has: the name, and its place in the document.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    pub(super) name: Box<str>,
+    pub(super) place: Box<str>,
 }
 
 /// That an expression uses a named one, with so many levels above that.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Use {
     Cohort { id: usize, above: usize },
     Evaluator { id: usize, above: usize },
@@ -51,6 +60,39 @@ struct Frame {
     node: usize,
     next: usize,
     levels: usize,
+}
+
+/// What of named expressions is unknown that some others lead to, from name to name: a walk, some steps at a time.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    reached: Vec<bool>,
+    left: Vec<usize>,
+    is_begun: bool,
+}
+
+impl Reach {
+    /// Goes on for a while from what `roots` refer to; `false` at the end.
+    pub(super) fn step(
+        &mut self,
+        graph: &Graph<'_>,
+        roots: impl Iterator<Item = Use>,
+        mut report: impl FnMut(&Unknown),
+    ) -> bool {
+        const STEPS: usize = 1_000;
+        if !self.is_begun {
+            self.is_begun = true;
+            self.reached = vec![false; graph.nodes()];
+            self.left = roots.map(|used| graph.target(used).0).collect();
+        }
+        for _ in 0..STEPS {
+            let Some(node) = self.left.pop() else { return false };
+            if self.reached.get_mut(node).is_some_and(|reached| !std::mem::replace(reached, true)) {
+                graph.node(node).and_then(|named| named.unknown.as_ref()).into_iter().for_each(&mut report);
+                self.left.extend(graph.uses(node).iter().map(|used| graph.target(*used).0));
+            }
+        }
+        true
+    }
 }
 
 /// Whether the references of a graph come to an end: a walk over all of it, some steps at a time.

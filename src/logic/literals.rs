@@ -2,7 +2,7 @@
 
 use super::coerce::number_text;
 use super::compile::{At, Expressions, Part, Scope, operands_of};
-use super::library::Use;
+use super::library::{Unknown, Use};
 use super::networks::{Networks, parse_network};
 use super::sem_ver::{Comparison, Version, Written};
 use super::tree::{Binary, Expr, Given, SemVer};
@@ -187,6 +187,45 @@ impl Expressions<'_> {
         }
     }
 
+    pub(super) fn missing(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        match operands {
+            Json::List(items) if matches!(items.first(), Some(Json::List(_))) => {
+                let (first, path) = (items.first().unwrap_or(&Json::Null), at.path.item(0));
+                self.look_up_all(first, at.path(&path));
+            }
+            names => self.look_up_all(names, at),
+        }
+        self.any(operands, at).map(Expr::Missing)
+    }
+
+    pub(super) fn missing_some(&mut self, operands: &Json, at: At<'_>) -> Option<Expr> {
+        if let [_, names] = operands_of(operands) {
+            self.look_up_all(names, at.path(&at.path.item(1)));
+        }
+        self.exactly(operands, at).map(Expr::MissingSome)
+    }
+
+    /// Looks up the names of one list, or one name.
+    fn look_up_all(&mut self, names: &Json, at: At<'_>) {
+        for (i, name) in operands_of(names).iter().enumerate() {
+            let item = at.path.item(i);
+            let path = if matches!(names, Json::List(_)) { &item } else { at.path };
+            match name {
+                Json::Text(name) => self.look_up(name, at.path(path)),
+                Json::Number(number) => self.look_up(&number_text(*number), at.path(path)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes down a name that no request has. Targeting is not only evaluated for requests, and bodies look into items.
+    fn look_up(&mut self, name: &str, at: At<'_>) {
+        let is_of_requests = at.scope == Scope::Data && at.part != Part::Targeting;
+        if is_of_requests && self.unknown.is_none() && self.names.attributes.unknown(name).is_some() {
+            self.unknown = Some(Unknown { name: name.into(), place: at.path.to_string().into() });
+        }
+    }
+
     fn named(&mut self, name: &Json, at: At<'_>) -> Option<Expr> {
         let number;
         let name = match name {
@@ -206,6 +245,7 @@ impl Expressions<'_> {
         if name.starts_with("$flagd.") && !matches!(name, "$flagd.flagKey" | "$flagd.timestamp") {
             return self.refuse(at.path, Problem::expected("$flagd.flagKey or $flagd.timestamp", name));
         }
+        self.look_up(name, at);
         Some(match at.scope {
             Scope::Data => Expr::Var(self.names.attributes.var(name)),
             Scope::Item => Expr::Item(Way::new(name)),

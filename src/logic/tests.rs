@@ -62,7 +62,9 @@ fn compile_json(
     for (i, (name, json)) in cohorts.iter().enumerate() {
         compiler.cohort(i, json, &Path::Root.field("cohorts").field(name), &mut findings);
     }
-    let condition = compiler.condition(rule, &Path::Root.field("when"), &mut findings);
+    // As a cohort, which may be a flag's alone: whatever the context may have.
+    let condition = compiler.compile(rule, &Path::Root.field("when"), Part::Condition, &mut findings);
+    let condition = condition.map(|named| Condition(named.expr));
     while compiler.compile_unused(&mut findings) {}
     let library = compiler.close(&mut findings);
     match (condition, library) {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::value::Value;
+use crate::finding::Problem;
+use crate::headers::{is_token, kept_name};
 
 /// What an expression can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub enum Var {
     Host,
     /// `request.path`: what `matches` compare.
     Path,
-    /// `request.headers.NAME`: the whole rest of the name, dots included, in lower case.
+    /// `request.headers.NAME`: the whole rest of the name, dots included, as the proxy keeps it.
     Header(Box<str>),
     /// `request.query.NAME`: the whole rest of the name.
     Query(Box<str>),
@@ -138,32 +140,61 @@ impl Attributes {
     pub(super) fn var(&self, name: &str) -> Var {
         match self.0.get(name) {
             Some(&attribute) => Var::Attribute(attribute),
-            None => built_in(name).unwrap_or_else(|| Var::Other(Way::new(name))),
+            None => Var::built_in(name).unwrap_or_else(|| Var::Other(Way::new(name))),
         }
+    }
+
+    /// As [`unknown`], of a name that may be an attribute's.
+    pub(super) fn unknown(&self, name: &str) -> Option<Problem> {
+        if self.0.contains_key(name) { None } else { unknown(name) }
     }
 }
 
-/// What a name asks a request for, whatever the policy; `None` of a name that only an attribute or a context can have.
+/// The pseudo headers of a request that the proxy shows as headers.
+const PSEUDO_HEADERS: [&str; 5] = [":authority", ":method", ":path", ":protocol", ":scheme"];
+
+/// Why no request has a variable that is no attribute, if that is plain from its name. The context of a caller who asks for
+/// a flag may have it all the same.
 #[must_use]
-pub fn built_in(name: &str) -> Option<Var> {
-    Some(match name {
-        "targetingKey" => Var::TargetingKey,
-        "request.method" => Var::Method,
-        "request.host" => Var::Host,
-        "request.path" => Var::Path,
-        "client.ip" => Var::ClientIp,
-        "node.id" => Var::NodeId,
-        "node.region" => Var::NodeRegion,
-        "node.zone" => Var::NodeZone,
-        "$flagd.flagKey" => Var::FlagKey,
-        "$flagd.timestamp" => Var::Timestamp,
-        _ => match name.strip_prefix("request.")?.split_once('.')? {
-            ("headers", name) => Var::Header(name.to_ascii_lowercase().into()),
-            ("query", name) => Var::Query(name.into()),
-            ("cookies", name) => Var::Cookie(name.into()),
-            _ => return None,
-        },
-    })
+pub fn unknown(name: &str) -> Option<Problem> {
+    let (is_known, expected) = match Var::built_in(name) {
+        None => return Some(Problem::unknown("variable", name)),
+        Some(Var::Header(header)) => {
+            (is_token(&header) || PSEUDO_HEADERS.contains(&&*header), "the name of a header")
+        }
+        Some(Var::Cookie(cookie)) => {
+            let is_cut = cookie.contains(['=', ';']) || cookie.trim_ascii() != &*cookie;
+            (!cookie.is_empty() && !is_cut, "the name of a cookie")
+        }
+        Some(Var::Query(parameter)) => (!parameter.is_empty(), "the name of a query parameter"),
+        Some(_) => return None,
+    };
+    (!is_known).then(|| Problem::expected(expected, name))
+}
+
+impl Var {
+    /// What `name` asks every policy's requests for; nothing for an attribute and for what no request has.
+    #[must_use]
+    pub fn built_in(name: &str) -> Option<Var> {
+        Some(match name {
+            "targetingKey" => Var::TargetingKey,
+            "request.method" => Var::Method,
+            "request.host" => Var::Host,
+            "request.path" => Var::Path,
+            "client.ip" => Var::ClientIp,
+            "node.id" => Var::NodeId,
+            "node.region" => Var::NodeRegion,
+            "node.zone" => Var::NodeZone,
+            "$flagd.flagKey" => Var::FlagKey,
+            "$flagd.timestamp" => Var::Timestamp,
+            _ => match name.strip_prefix("request.")?.split_once('.')? {
+                ("headers", name) => Var::Header(kept_name(name)),
+                ("query", name) => Var::Query(name.into()),
+                ("cookies", name) => Var::Cookie(name.into()),
+                _ => return None,
+            },
+        })
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +213,7 @@ mod tests {
             ("targetingKey", Var::TargetingKey),
             ("request.method", Var::Method),
             ("request.headers.X-Api.Version", Var::Header("x-api.version".into())),
+            ("request.headers.Host", Var::Header(":authority".into())),
             ("request.headers.", Var::Header("".into())),
             ("request.headers", Var::Other(Way::new("request.headers"))),
             ("request.query.Q.a", Var::Query("Q.a".into())),
@@ -193,6 +225,50 @@ mod tests {
             ("", Var::Other(Way::new(""))),
         ] {
             assert_eq!(attributes.var(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_no_request_has_is_told_by_its_name() {
+        for name in [
+            "region",
+            "user.plan",
+            "targetingKey",
+            "request.method",
+            "request.headers.X-Api.Version",
+            "request.headers.host",
+            "request.headers.:scheme",
+            "request.query.a b",
+            "request.cookies.a[0]",
+            "client.ip",
+            "node.id",
+            "$flagd.flagKey",
+        ] {
+            let mut attributes = Attributes::default();
+            ["region", "user.plan"].into_iter().for_each(|name| attributes.add(name));
+            assert_eq!(attributes.unknown(name), None, "{name}");
+        }
+        for (name, problem) in [
+            ("", "unknown variable `nothing`"),
+            ("0", "unknown variable `0`"),
+            ("regoin", "unknown variable `regoin`"),
+            ("user", "unknown variable `user`"),
+            ("targetingkey", "unknown variable `targetingkey`"),
+            ("request", "unknown variable `request`"),
+            ("request.headers", "unknown variable `request.headers`"),
+            ("request.header.x-a", "unknown variable `request.header.x-a`"),
+            ("request.Method", "unknown variable `request.Method`"),
+            ("client.ip.address", "unknown variable `client.ip.address`"),
+            ("node", "unknown variable `node`"),
+            ("$flagd", "unknown variable `$flagd`"),
+            ("request.headers.", "expected the name of a header, found request.headers."),
+            ("request.headers.x a", "expected the name of a header, found request.headers.x a"),
+            ("request.headers.:status", "expected the name of a header, found request.headers.:status"),
+            ("request.cookies.a=b", "expected the name of a cookie, found request.cookies.a=b"),
+            ("request.cookies. a", "expected the name of a cookie, found request.cookies. a"),
+            ("request.query.", "expected the name of a query parameter, found request.query."),
+        ] {
+            assert_eq!(Attributes::default().unknown(name).unwrap().to_string(), problem, "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::finding::{Findings, Path, Problem};
-use crate::headers::is_token;
+use crate::headers::{is_token, kept_name};
 use crate::pattern::Pattern;
 use crate::wire::{ValueMatch, ValueMatchType};
 
@@ -22,7 +22,7 @@ enum Value {
 }
 
 impl ValueRule {
-    /// Of which header, in lower case, or parameter.
+    /// Of which header, as the proxy keeps it, or parameter.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -46,7 +46,7 @@ impl Value {
     }
 }
 
-/// Compiles the header matches written at `place`; names are compared without regard to case.
+/// Compiles the header matches written at `place`; names are compared without regard to case, and `host` is `:authority`.
 ///
 /// Reports, and gives `None` for, names that are no tokens (RFC 9110, section 5.6.2; so pseudo headers), names that
 /// stand twice, and what [`Pattern::compile`] refuses.
@@ -56,7 +56,7 @@ pub(super) fn compile_headers(
     findings: &mut Findings,
 ) -> Option<Box<[ValueRule]>> {
     compile_all(headers, place, findings, |name| match is_token(name) {
-        true => Ok(name.to_ascii_lowercase().into()),
+        true => Ok(kept_name(name)),
         false => Err(Problem::expected("the name of a header", name)),
     })
 }

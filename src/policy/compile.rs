@@ -307,10 +307,11 @@ impl Work {
             let problem = Problem::over_limit("names between dots", MOST_LEVELS, levels);
             return self.findings.report(place, problem);
         }
+        // Known even if what it says is refused: conditions that ask for it are not to blame.
+        self.logic.declare_attribute(name);
         let Some(sources) = piece.read::<Vec<wire::Source>>(place, &mut self.findings) else { return };
         if let Some(from) = keys::sources(&sources, place, &mut self.findings) {
             self.policy.attributes.push(Attribute { way: Way::new(name), from });
-            self.logic.declare_attribute(name);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Compiles where values come from: targeting keys, with what is minted, and attributes.
 
 use crate::finding::{Findings, Path, Problem};
-use crate::headers::is_token;
+use crate::headers::{is_token, kept_name};
 use crate::moment::Duration;
 use crate::policy::{Key, Mint, Source};
 use crate::wire;
@@ -58,9 +58,7 @@ pub fn sources(sources: &[wire::Source], place: &Path<'_>, findings: &mut Findin
 fn source(source: &wire::Source, place: &Path<'_>, findings: &mut Findings) -> Option<Source> {
     let wire::Source { header, cookie, query, metadata, property, filter_state } = source;
     let compiled = match (header, cookie, query, metadata, property, filter_state) {
-        (Some(name), None, None, None, None, None) if is_token(name) => {
-            Source::Header(name.to_ascii_lowercase().into())
-        }
+        (Some(name), None, None, None, None, None) if is_token(name) => Source::Header(kept_name(name)),
         (Some(name), None, None, None, None, None) => {
             let problem = Problem::expected("a header name", format_args!("\"{name}\""));
             findings.report(&place.field("header"), problem);

@@ -237,6 +237,18 @@ impl Object {
     }
 }
 
+/// The names in the object that is the member `name` of a document; of flags in an array there are none.
+pub(super) fn names_in(document: &[u8], name: &str) -> Vec<Box<str>> {
+    let Located { value, rest, .. } = locate(document, name);
+    let scan = Scan::new(document, value.start);
+    let mut names: Vec<Box<str>> = match scan.peek() {
+        Some(b'{') if rest.is_empty() => Object::at(scan).by_name.into_keys().collect(),
+        _ => Vec::new(),
+    };
+    names.sort_unstable();
+    names
+}
+
 /// Where the items of the array here stand.
 fn items(mut scan: Scan<'_>) -> Vec<Range<usize>> {
     let mut items = Vec::new();

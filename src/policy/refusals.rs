@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::finding::{Finding, Findings, Problem};
 use crate::policy::locate::{Located, Places};
-use crate::policy::{Clusters, Policy};
+use crate::policy::{Clusters, Policy, nearest};
 
 /// How often at most what is left is read again.
 const MOST_ROUNDS: usize = 8;
@@ -44,7 +44,9 @@ pub fn parse_thoroughly(document: &[u8], clusters: &Clusters) -> Result<Policy, 
         let Err(found) = Policy::parse(&left, clusters) else { break };
         found.into_iter().filter(|it| !follows(it, &cuts)).for_each(|it| all.add(it));
     }
-    Err(all.into_vec())
+    let mut all = all.into_vec();
+    nearest::tell(document, &mut all);
+    Err(all)
 }
 
 fn may_be_cut(problem: &Problem) -> bool {

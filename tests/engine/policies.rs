@@ -167,6 +167,10 @@ fn what_the_contract_allows_is_taken() {
         r#"{"flags": [{"key": "a", "state": "ENABLED", "variants": {"on": 1.0}, "defaultVariant": "on", "metadata": {"x": 1}}]}"#.to_owned(),
         // Unknown when it is evaluated, not when it is taken.
         r#"{"flags": {"a": {"state": "ENABLED", "variants": {"on": 1}, "defaultVariant": "on", "targeting": {"$ref": "x"}}}}"#.to_owned(),
+        // What no request has, the context of a caller may have, and then its cohorts see it too.
+        r#"{"flags": {"a": {"state": "ENABLED", "variants": {"on": 1}, "defaultVariant": "on", "targeting": {"if": [{"cohort": "pro"}, {"var": ""}]}}},
+            "cohorts": {"pro": {"$ref": "is-pro"}, "of-nobody": {"missing": "plan"}}, "$evaluators": {"is-pro": {"==": [{"var": "plan"}, "pro"]}}}"#.to_owned(),
+        one(r#", "when": {"some": [["a"], {"==": [{"var": ""}, {"var": "whatever"}]}]}"#),
         r#"{"fractional": "v3", "rollouts": [], "holdouts": [], "cohorts": {}, "layers": {}, "attributes": {}, "keys": {}, "$evaluators": {}}"#.to_owned(),
         r#"{"flagKey": "request", "attributes": {"requests": [{"header": "X"}], "a.b": [{"filterState": "s"}]}}"#.to_owned(),
         one(r#", "holdout": false"#),

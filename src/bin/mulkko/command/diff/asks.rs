@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mulkko::json::Json;
-use mulkko::logic::{Var, Way, built_in};
+use mulkko::logic::{Var, Way};
 use mulkko::policy::{KeyId, Policy, Source, TargetingKey};
 
 use super::super::shares::sources;
@@ -43,7 +43,7 @@ impl Ask {
                 let Json::Text(name) = name else { continue };
                 let var = match policy.attributes.iter().position(|it| it.way == Way::new(name)) {
                     Some(attribute) => Var::Attribute(attribute),
-                    None => built_in(name).unwrap_or_else(|| Var::Other(Way::new(name))),
+                    None => Var::built_in(name).unwrap_or_else(|| Var::Other(Way::new(name))),
                 };
                 asks.insert(Ask::of(&var, policy, is_flag));
             }
