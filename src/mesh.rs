@@ -26,6 +26,8 @@ pub const MOST_BYTES: usize = 3_500;
 
 /// A mac as it is written.
 type Mac = [u8; MAC_CHARS];
+/// The last mac of each decision, and its hour.
+type Made = HashMap<(RolloutId, VariantId), (i64, Mac), foldhash::fast::RandomState>;
 
 /// The secrets that a mesh shares: several, so that one can replace another. The first signs, each verifies.
 #[derive(Clone, Default)]
@@ -61,7 +63,7 @@ pub struct Macs {
     /// The plugin's name.
     name: Box<str>,
     keys: Arc<MeshKeys>,
-    made: Mutex<HashMap<(RolloutId, VariantId), (i64, Mac), foldhash::fast::RandomState>>,
+    made: Mutex<Made>,
 }
 
 impl fmt::Debug for Macs {

@@ -67,7 +67,7 @@ struct Candidate {
 #[derive(Debug)]
 enum Stage {
     /// The signature is being verified.
-    Opening(Opening),
+    Opening(Box<Opening>),
     /// The policy is being read; beside it the signed document that it stands in.
     Loading(Box<Loading>, Option<SignedDocument>),
 }
@@ -75,7 +75,9 @@ enum Stage {
 impl Stage {
     fn of(document: Vec<u8>, rules: &Rules, fetched_ms: Option<i64>) -> Stage {
         match &rules.signed {
-            Some(signed) => Stage::Opening(Opening::new(document, Rc::clone(&signed.keys), fetched_ms)),
+            Some(signed) => {
+                Stage::Opening(Box::new(Opening::new(document, Rc::clone(&signed.keys), fetched_ms)))
+            }
             None => Stage::Loading(Box::new(Loading::new(document, rules.clusters.clone())), None),
         }
     }

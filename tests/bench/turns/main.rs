@@ -72,7 +72,7 @@ fn bench(name: &str, document: &[u8], rules: &Rules) {
     for round in 0..ROUNDS {
         let (copy, before_mib) = (document.to_vec(), memory_mib());
         let (mut update, mut settled) = (Update::new(None, rules.clone()), None);
-        update.load_fetched(copy, Some("\"a\"".into()));
+        update.load_fetched(copy, Some("\"a\"".into()), 0);
         loading.merge(Steps::take(&mut || {
             settled = update.step();
             settled.is_none()
@@ -114,7 +114,7 @@ fn signed() -> (Rules, Vec<u8>) {
     let mut policy = b"{".to_vec();
     policy.resize((8 << 20) / 4 * 3 - 200, b' ');
     policy.extend_from_slice(br#""name":"shop","revision":1}"#);
-    (rules, sign(&policy, "a", &key).into_bytes())
+    (rules, sign(&policy, "a", &key, 0).into_bytes())
 }
 
 fn main() {

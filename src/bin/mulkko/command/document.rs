@@ -70,12 +70,12 @@ impl Plugin {
     /// The keys of passes and of the mesh, out of the environment variables that the configuration names. One that is too
     /// short is left out, as the plugin does.
     pub fn secrets(configuration: &Configuration) -> (PassKeys, Arc<MeshKeys>) {
-        let secret = |name: &Box<str>| std::env::var(&**name).ok();
+        let secret = |name: &str| std::env::var(name).ok();
         let (mut pass_keys, mut mesh_keys) = (PassKeys::default(), MeshKeys::default());
-        for secret in configuration.pass_keys.iter().filter_map(secret) {
+        for secret in configuration.pass_keys.iter().filter_map(|name| secret(name)) {
             let _ = pass_keys.add(secret.as_bytes());
         }
-        for secret in configuration.mesh_keys.iter().flatten().filter_map(secret) {
+        for secret in configuration.mesh_keys.iter().flatten().filter_map(|name| secret(name)) {
             let _ = mesh_keys.add(secret.as_bytes());
         }
         (pass_keys, Arc::new(mesh_keys))
