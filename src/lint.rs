@@ -7,6 +7,7 @@ mod clashes;
 mod conditions;
 mod constant;
 mod expressions;
+mod hops;
 mod meeting;
 mod patterns;
 mod reach;
@@ -16,6 +17,8 @@ mod unused;
 mod verdicts;
 
 use std::fmt;
+
+pub use hops::Hops;
 
 use crate::finding::Path;
 use crate::policy::Policy;
@@ -46,11 +49,15 @@ pub enum Lint {
     NeedlessPattern,
     /// A guard that only tells.
     ReportOnly,
+    /// A header that is mulkko's own, which nobody sees at the edge.
+    MeshOnly,
+    /// A variant that no later hop follows.
+    FirstHop,
 }
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Lint; 11] = [
+    pub const ALL: [Lint; 13] = [
         Lint::Unreachable,
         Lint::PastStep,
         Lint::ConstantFlag,
@@ -62,6 +69,8 @@ impl Lint {
         Lint::SameHeader,
         Lint::NeedlessPattern,
         Lint::ReportOnly,
+        Lint::MeshOnly,
+        Lint::FirstHop,
     ];
 
     /// Its name, by which it can be allowed.
@@ -79,6 +88,8 @@ impl Lint {
             Lint::SameHeader => "same-header",
             Lint::NeedlessPattern => "needless-pattern",
             Lint::ReportOnly => "report-only",
+            Lint::MeshOnly => "mesh-only",
+            Lint::FirstHop => "first-hop",
         }
     }
 }
@@ -110,9 +121,9 @@ impl Warnings {
     }
 }
 
-/// Everything that lints find in `document`, which was taken as `policy`, at `now_ms` (unix milliseconds).
+/// Everything that lints find in `document`, which was taken as `policy`, at `now_ms` (unix milliseconds), for these proxies.
 #[must_use]
-pub fn lint(document: &Document, policy: &Policy, now_ms: i64) -> Vec<Warning> {
+pub fn lint(document: &Document, policy: &Policy, now_ms: i64, hops: Hops) -> Vec<Warning> {
     let mut warnings = Warnings::default();
     let truths = expressions::Truths::new(document, now_ms);
     reach::lint(document, policy, &truths, &mut warnings);
@@ -124,6 +135,7 @@ pub fn lint(document: &Document, policy: &Policy, now_ms: i64) -> Vec<Warning> {
     meeting::lint(document, &mut warnings);
     patterns::lint(document, &mut warnings);
     guards(document, &mut warnings);
+    hops::lint(document, policy, hops, &mut warnings);
     warnings.0
 }
 

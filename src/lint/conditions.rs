@@ -283,7 +283,7 @@ impl Data for Without {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::lint::{Lint, lint};
+    use crate::lint::{Hops, Lint, lint};
     use crate::policy::{Clusters, Policy};
 
     /// 2026-12-01T00:00:00Z.
@@ -312,7 +312,8 @@ mod tests {
         let policy = Policy::parse(text.as_bytes(), &Clusters::default())
             .unwrap_or_else(|found| panic!("{condition}: {found:?}"));
         let whole = serde_json::from_str(&text).unwrap();
-        let found = lint(&whole, &policy, NOW_MS).into_iter().filter(|it| it.lint == lint_name);
+        let found =
+            lint(&whole, &policy, NOW_MS, Hops::default()).into_iter().filter(|it| it.lint == lint_name);
         let place = |place: &str| place.trim_start_matches("rollouts[0].when.if[0].").to_owned();
         found.map(|it| format!("{}: {}", place(&it.place), it.message)).collect()
     }

@@ -77,14 +77,27 @@ fn each_lint_has_a_document_that_triggers_it_and_one_that_must_not() {
             Lint::SameHeader => "same-header",
             Lint::NeedlessPattern => "needless-pattern",
             Lint::ReportOnly => "report-only",
+            Lint::MeshOnly => "mesh-only",
+            Lint::FirstHop => "first-hop",
         };
+        let proxies: &[&str] =
+            if lint == Lint::FirstHop { &["--plugin", "tests/check/mesh.json"] } else { &[] };
         let file = format!("{LINTS}/{name}.json");
-        let found = codes(&file, &[]);
+        let found = codes(&file, proxies);
         assert!(!found.is_empty() && found.iter().all(|code| code == name), "{name}: {found:?}");
-        assert_eq!(codes(&file, &["--allow", name]), [""; 0]);
-        assert_eq!(codes(&format!("{LINTS}/{name}-not.json"), &[]), [""; 0], "{name}");
+        assert_eq!(codes(&file, &[proxies, &["--allow", name]].concat()), [""; 0]);
+        assert_eq!(codes(&format!("{LINTS}/{name}-not.json"), proxies), [""; 0], "{name}");
     }
     assert_eq!(files(LINTS).len(), 2 * Lint::ALL.len());
+}
+
+#[test]
+fn what_counts_at_one_kind_of_hop_is_told_for_that_kind() {
+    let (in_the_mesh, with_keys) = ("tests/check/mesh.json", "tests/check/mesh-keys.json");
+    assert_eq!(codes(&format!("{LINTS}/mesh-only.json"), &["--plugin", in_the_mesh]), [""; 0]);
+    for options in [&[][..], &["--plugin", with_keys]] {
+        assert_eq!(codes(&format!("{LINTS}/first-hop.json"), options), [""; 0]);
+    }
 }
 
 #[test]

@@ -1,12 +1,16 @@
 """Policies that the tests push."""
 
 
+# What one item of a policy may have, with some to spare; and a flag.
+PART = 200_000
+OFF = {"state": "DISABLED", "variants": {"on": True}, "defaultVariant": "on"}
+
+
 def policy(revision, percent=5, name="shop", size=0):
     """A canary, made `size` bytes larger."""
     document = {
         "name": name,
         "revision": revision,
-        "metadata": {"filler": "x" * size},
         "rollouts": [{
             "name": "checkout-v2",
             "key": "request",
@@ -15,6 +19,7 @@ def policy(revision, percent=5, name="shop", size=0):
             "strategy": {"canary": {"variant": "canary", "percent": percent}},
         }],
     }  # fmt: skip
-    if not size:
-        del document["metadata"]
+    if size:
+        parts = [min(PART, size - at) for at in range(0, size, PART)]
+        document["flags"] = {f"filler-{i}": {**OFF, "metadata": {"filler": "x" * part}} for i, part in enumerate(parts)}
     return document

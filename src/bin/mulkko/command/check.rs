@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mulkko::configuration::Configuration;
-use mulkko::lint::{self, Lint};
+use mulkko::lint::{self, Hops, Lint};
 use mulkko::policy::{Places, parse_thoroughly};
 use serde::Serialize;
 
@@ -82,7 +82,8 @@ impl Check {
         };
         // What was taken can be read.
         let Ok(whole) = serde_json::from_slice(text) else { return Vec::new() };
-        let warnings = lint::lint(&whole, &policy, at_ms).into_iter();
+        let hops = Hops { trust: configuration.trust, vouch: configuration.mesh_keys.is_some() };
+        let warnings = lint::lint(&whole, &policy, at_ms, hops).into_iter();
         let warnings = warnings.filter(|warning| !self.allow.contains(&warning.lint));
         sorted(warnings.map(|warning| Told::warning(text, &mut places, warning)).collect())
     }
