@@ -117,7 +117,15 @@ struct Warnings(Vec<Warning>);
 
 impl Warnings {
     fn report(&mut self, lint: Lint, place: &Path<'_>, message: impl Into<String>) {
-        self.0.push(Warning { lint, place: place.to_string(), message: message.into() });
+        self.push(Warning { lint, place: place.to_string(), message: message.into() });
+    }
+
+    /// Beyond a thousand, as of refusals, nobody reads on.
+    fn push(&mut self, warning: Warning) {
+        const MOST: usize = 1_000;
+        if self.0.len() < MOST {
+            self.0.push(warning);
+        }
     }
 }
 

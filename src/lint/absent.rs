@@ -131,8 +131,7 @@ impl Names<'_, '_> {
         let mut problem = unknown(name)?;
         let first = name.split('.').next().unwrap_or_default();
         let attributes = self.truths.world.attributes();
-        let meant =
-            self.truths.spend(attributes.clone().count() + 1).then(|| nearest_variable(name, attributes));
+        let meant = self.truths.spend(attributes.len() + 1).then(|| nearest_variable(name, attributes));
         let meant = meant.flatten();
         if meant.is_none() && !OURS.contains(&first) && !self.asked {
             return None;

@@ -198,17 +198,18 @@ impl Looking<'_, '_> {
         };
         let absent = names.iter().copied().filter(may_be_absent);
         let found = absent.into_iter().find(|name| holds_without(json, name) && !self.is_asked(name, beside));
-        if let Some(name) = found.filter(|_| self.truths.spend(0)) {
+        if let Some(name) = found {
             let message = format!("also holds where `{name}` is absent, which counts as 0");
             warnings.report(Lint::AbsentIsZero, place, message);
         }
     }
 
-    /// Whether a part is not looked at, or does not matter, where a variable is absent.
+    /// Whether a part is not looked at, or does not matter, where a variable is absent; or nobody can tell any more.
     fn is_asked(&self, name: &str, mut beside: Option<&Beside<'_>>) -> bool {
         while let Some(here) = beside {
-            for (i, other) in here.others.iter().enumerate() {
-                if i != here.except && self.truths.without(other, self.asker, name) == Some(!here.hold) {
+            for (_, other) in here.others.iter().enumerate().filter(|(i, _)| *i != here.except) {
+                let holds = self.truths.without(other, self.asker, name);
+                if holds == Some(!here.hold) || !self.truths.spend(1) {
                     return true;
                 }
             }

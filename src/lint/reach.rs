@@ -41,7 +41,7 @@ fn of_matches(rollout: &Rollout, place: &Path<'_>, warnings: &mut Warnings) {
     let who = if faults.iter().all(Option::is_some) { "this rollout" } else { "this match" };
     for (place, why) in faults.into_iter().flatten() {
         let message = format!("{why}: no request can reach {who}");
-        warnings.0.push(super::Warning { lint: Lint::Unreachable, place, message });
+        warnings.push(super::Warning { lint: Lint::Unreachable, place, message });
     }
 }
 

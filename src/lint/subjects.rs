@@ -206,7 +206,7 @@ impl<'d> World<'d> {
     }
 
     /// The names of the attributes.
-    pub fn attributes(&self) -> impl Iterator<Item = &'d str> + Clone + '_ {
+    pub fn attributes(&self) -> impl ExactSizeIterator<Item = &'d str> + Clone + '_ {
         self.attributes.iter().copied()
     }
 

@@ -49,9 +49,11 @@ impl Used {
     }
 
     fn attribute(&self, name: &str) -> bool {
-        let goes_on =
-            |used: &str| used.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        self.any_attribute || self.attributes.iter().any(|used| goes_on(used))
+        let below = format!("{name}.");
+        let next = self.attributes.range(Box::from(below.as_str())..).next();
+        self.any_attribute
+            || self.attributes.contains(name)
+            || next.is_some_and(|used| used.starts_with(&below))
     }
 }
 
