@@ -99,6 +99,29 @@ fn keys_and_waits_are_in_the_plugin_configuration() {
 }
 
 #[test]
+fn what_only_the_environment_says_is_read_from_the_proxies() {
+    let names = ["MULKKO_PASS_KEY", "MULKKO_MESH_KEY", "MULKKO_SOURCE_TOKEN"];
+    let options = names.iter().zip(["pass-key", "mesh-key", "source-token"]);
+    let options: Vec<String> = options.map(|(name, option)| format!("--{option}={name}")).collect();
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["--format=json", "--as=wasm-plugin"]);
+    let (printed, good) = istio("policies/mesh.json", &options);
+    assert!(good, "{printed}");
+    let list: Value = serde_json::from_str(&printed).unwrap();
+    let spec = &list["items"][0]["spec"];
+    let found: Vec<_> = spec["vmConfig"]["env"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(found, names);
+    let plugin = &spec["pluginConfig"];
+    for (place, name) in ["/passKeys/0/env", "/meshKeys/0/env", "/source/token/env"].iter().zip(names) {
+        assert_eq!(plugin.pointer(place).and_then(Value::as_str), Some(name));
+    }
+    let filter: Vec<_> =
+        options.iter().map(|it| if *it == "--as=wasm-plugin" { "--as=envoy-filter" } else { it }).collect();
+    let (printed, good) = istio("policies/mesh.json", &filter);
+    assert!(good && printed.contains("MULKKO_MESH_KEY"), "{printed}");
+}
+
+#[test]
 fn what_would_not_work_is_refused() {
     let zeros = &DIGEST[1..];
     for (policy, options, expected) in [

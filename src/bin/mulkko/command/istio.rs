@@ -93,6 +93,10 @@ pub struct Istio {
     #[arg(long, value_name = "NAME", value_parser = names::variable)]
     pass_key: Option<String>,
 
+    /// The environment variable of the proxies that holds the token for the config cluster
+    #[arg(long, value_name = "NAME", value_parser = names::variable)]
+    source_token: Option<String>,
+
     /// The environment variable of the proxies that holds the key by which they vouch for their decisions
     #[arg(long, value_name = "NAME", value_parser = names::variable)]
     mesh_key: Option<String>,

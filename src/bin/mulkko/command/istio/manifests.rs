@@ -66,6 +66,8 @@ struct PluginSource {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Secret>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +124,7 @@ impl<'a> Subjects<'a> {
                     whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
                     broken => format!("{broken}ms"),
                 }),
+                token: asked.source_token.as_ref().map(|env| Secret { env: env.clone() }),
             },
             trust: if asked.proxy == Proxy::Gateway { "edge" } else { "mesh" },
             clusters: [variants],
@@ -143,7 +146,10 @@ impl<'a> Subjects<'a> {
             image: &asked.image,
             digest: &asked.digest,
             label: &asked.label,
-            variables: asked.pass_key.iter().chain(&asked.mesh_key).map(String::as_str).collect(),
+            variables: [&asked.pass_key, &asked.mesh_key, &asked.source_token]
+                .into_iter()
+                .filter_map(|name| name.as_deref())
+                .collect(),
             source: &asked.source,
             own_cluster,
             plugin,
