@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::baggage::{self, Header, Member};
 use crate::cookie;
-use crate::decide::{Decisions, Minted, Request, Trust};
+use crate::decide::{Decision, Decisions, Minted, Request, Trust};
 use crate::headers::Headers;
 use crate::mesh::{self, Macs};
 use crate::policy::{Mint, Policy, Variant};
@@ -19,6 +19,8 @@ const CLUSTER: &str = "x-mulkko-cluster";
 pub const MIRROR: &str = "x-mulkko-mirror";
 /// The passes.
 const PASS: &str = "x-mulkko-pass";
+/// The most headers that a request gets: the next Envoy answers 431 to one with more than a hundred.
+const MOST_HEADERS: usize = 60;
 /// The exported flags.
 const FLAGS: &str = "x-mulkko-flags";
 
@@ -42,6 +44,8 @@ pub struct Effects<'a> {
     pub response: Response,
     /// Members that `baggage` had no room for.
     pub baggage_members_dropped: usize,
+    /// Headers of rollouts and variants that are beyond what may be set.
+    pub headers_dropped: usize,
 }
 
 /// What the response gets.
@@ -57,7 +61,7 @@ pub struct Response {
 #[must_use]
 pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &Request<'a>) -> Effects<'a> {
     let mut effects = Effects::default();
-    let mut writing = Writing { request: *request, set: Vec::new(), removed: Vec::new() };
+    let mut writing = Writing { request: *request, set: Vec::new(), removed: Vec::new(), dropped: 0 };
     let mut members = Vec::new();
     if let Some(policy) = policy {
         writing.decisions(policy, decisions, &mut effects.states, &mut members);
@@ -73,6 +77,7 @@ pub fn effects<'a>(policy: Option<&'a Policy>, decisions: &Decisions, request: &
     if request.passes.explain() {
         effects.response.explain = Some(policy.map_or_else(String::new, |policy| explain(policy, decisions)));
     }
+    effects.headers_dropped = writing.dropped;
     effects.edits = writing.edits();
     effects
 }
@@ -82,9 +87,29 @@ struct Writing<'a> {
     request: Request<'a>,
     set: Vec<(&'a str, Cow<'a, [u8]>)>,
     removed: Vec<&'a [u8]>,
+    /// How many were left out.
+    dropped: usize,
 }
 
 impl<'a> Writing<'a> {
+    /// How many headers are left for rollouts and variants: mulkko's own come first.
+    fn room(&self, policy: &Policy, decisions: &Decisions) -> usize {
+        let has_cluster = |decision: &Decision| {
+            let variant =
+                policy.rollout(decision.rollout).and_then(|rollout| rollout.variant(decision.variant));
+            decision.applies && variant.is_some_and(|variant| variant.cluster.is_some())
+        };
+        let own = [
+            !decisions.list.is_empty(),
+            decisions.list.iter().any(has_cluster),
+            !decisions.flags.is_empty(),
+            decisions.shadow.is_some(),
+            !decisions.minted.is_empty(),
+            !self.request.passes.verified.is_empty(),
+        ];
+        MOST_HEADERS - own.into_iter().filter(|it| *it).count()
+    }
+
     /// Headers, filter states and baggage members of every decision. The first to set a header or the cluster wins.
     fn decisions(
         &mut self,
@@ -94,7 +119,9 @@ impl<'a> Writing<'a> {
         members: &mut Vec<Member<'a>>,
     ) {
         states.reserve(2 * decisions.list.len());
+        let mut room = self.room(policy, decisions);
         let mut of_variants: Vec<(&'a str, Cow<'a, [u8]>)> = Vec::new();
+        let mut cluster = None;
         for decision in &decisions.list {
             let Some(rollout) = policy.rollout(decision.rollout) else { continue };
             let Some(variant) = rollout.variant(decision.variant) else { continue };
@@ -107,12 +134,26 @@ impl<'a> Writing<'a> {
                 text: rollout.member(variant),
                 entry: self.request.macs.and_then(entry),
             });
-            self.set.push((rollout.called.header(), Cow::Borrowed(variant.name.as_bytes())));
+            self.named(rollout.called.header(), &variant.name, &mut room);
             if decision.applies {
-                variant_headers(variant, &mut of_variants);
+                self.dropped += variant_headers(variant, &mut of_variants, &mut room);
+                cluster = cluster.or(variant.cluster.as_deref());
             }
         }
         self.set.append(&mut of_variants);
+        self.set.extend(cluster.map(|cluster| (CLUSTER, Cow::Borrowed(cluster.as_bytes()))));
+    }
+
+    /// The header of a rollout. Where there is no room for it, what an earlier hop says otherwise does not stay either.
+    fn named(&mut self, name: &'a str, variant: &'a str, room: &mut usize) {
+        if *room > 0 {
+            *room -= 1;
+            return self.set.push((name, Cow::Borrowed(variant.as_bytes())));
+        }
+        self.dropped += 1;
+        if self.request.headers.came(name).is_some_and(|came| *came != *variant.as_bytes()) {
+            self.removed.push(name.as_bytes());
+        }
     }
 
     /// The exported flags. Where none of them has a value, what an earlier hop says of its own does not stay either.
@@ -185,11 +226,11 @@ impl<'a> Writing<'a> {
     fn edits(mut self) -> Vec<Edit<'a>> {
         let headers = self.request.headers;
         let is_set = |name: &[u8]| self.set.iter().any(|(set, _)| set.as_bytes() == name);
-        for name in headers.forged() {
-            if !is_set(name) && !self.removed.contains(&name) {
-                self.removed.push(name);
-            }
-        }
+        let mut forged: Vec<&[u8]> = headers.forged().filter(|name| !is_set(name)).collect();
+        self.removed.append(&mut forged);
+        // Each as often as it came, which may be often.
+        self.removed.sort_unstable();
+        self.removed.dedup();
         let mut edits: Vec<Edit<'a>> = self.removed.into_iter().map(Edit::Remove).collect();
         for (name, value) in self.set {
             match headers.count(name) {
@@ -218,15 +259,21 @@ fn minted_ids<'m>(policy: &'m Policy, minted: &'m [Minted]) -> impl Iterator<Ite
     minted.iter().filter_map(|minted| Some((policy.keys.get(minted.key.0)?.mint.as_ref()?, minted)))
 }
 
-/// The headers and the cluster of a variant, less those that an earlier one has set.
-fn variant_headers<'a>(variant: &'a Variant, set: &mut Vec<(&'a str, Cow<'a, [u8]>)>) {
-    let headers = variant.headers.iter().map(|(name, value)| (&**name, value));
-    let cluster = variant.cluster.iter().map(|cluster| (CLUSTER, cluster));
-    for (name, value) in headers.chain(cluster) {
-        if !set.iter().any(|(earlier, _)| *earlier == name) {
+/// The headers of a variant, less those that an earlier one has set; how many of them found no room.
+fn variant_headers<'a>(
+    variant: &'a Variant,
+    set: &mut Vec<(&'a str, Cow<'a, [u8]>)>,
+    room: &mut usize,
+) -> usize {
+    let mut headers = variant.headers.iter();
+    while *room > 0 {
+        let Some((name, value)) = headers.next() else { return 0 };
+        if !set.iter().any(|(earlier, _)| *earlier == &**name) {
+            *room -= 1;
             set.push((name, Cow::Borrowed(value.as_bytes())));
         }
     }
+    headers.len()
 }
 
 /// The decisions as a dictionary of RFC 9651: `checkout-v2="stable";reason=SPLIT;bucket=1432957083`.

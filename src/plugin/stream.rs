@@ -138,6 +138,7 @@ impl Stream {
             let _ = host::clear_route_cache();
         }
         self.shared.metrics.count("baggage_members_dropped", effects.baggage_members_dropped);
+        self.shared.metrics.count("headers_dropped", effects.headers_dropped);
         self.response = effects.response;
     }
 

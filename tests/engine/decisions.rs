@@ -9,7 +9,7 @@ use std::fs;
 use mulkko::cases::{Asked, File, Found, Stage};
 use mulkko::decide::{Decisions, Node, Request, Trust};
 use mulkko::dry_run::{Host, applied};
-use mulkko::effects::{Effects, effects};
+use mulkko::effects::{Edit, Effects, effects};
 use mulkko::headers::Headers;
 use mulkko::pass::Passes;
 use serde_json::{Value, json};
@@ -125,6 +125,44 @@ fn a_baggage_member_that_would_pass_8192_bytes_is_left_out_and_counted() {
         let found = stage.send(&get("/", &[("baggage", &inbound)]), &[]);
         assert_eq!(found.header("baggage"), Some(expected), "{room}");
     }
+}
+
+#[test]
+fn a_request_gets_sixty_headers_and_those_of_mulkko_first() {
+    let rollouts: Vec<Value> = (0..80)
+        .map(|i| {
+            let mut rollout = canary(&format!("r{i}"), 100, "/");
+            rollout["variants"]["canary"] = json!({
+                "headers": { format!("x-of-{i}"): "1", "x-shared": "1" },
+                "cluster": format!("c{i}"),
+            });
+            rollout
+        })
+        .collect();
+    let policy = json!({ "keys": { "user": { "from": [{ "header": "x-user-id" }] } }, "rollouts": rollouts });
+    let stage = stage(&policy, json!({ "trust": "mesh" }));
+    let inbound = [("x-mulkko-r70", "gone"), ("x-mulkko-r71", "canary"), ("x-of-0", "client")];
+    stage.run.decided(&get("/", &inbound).pairs(&[]), |decisions, effects| {
+        assert_eq!((decisions.list.len(), effects.states.len()), (80, 160));
+        let set: Vec<&str> = effects
+            .edits
+            .iter()
+            .filter_map(|edit| if let Edit::Set(name, _) = edit { Some(*name) } else { None })
+            .collect();
+        // Two are mulkko's own, three are the first rollout's, and each other has two.
+        assert_eq!(set.len(), 60);
+        for name in
+            ["baggage", "x-mulkko-cluster", "x-mulkko-r0", "x-of-0", "x-shared", "x-of-27", "x-mulkko-r28"]
+        {
+            assert!(set.contains(&name), "{name}: {set:?}");
+        }
+        assert!(!set.contains(&"x-of-28") && !set.contains(&"x-mulkko-r29"), "{set:?}");
+        // Two of the last that has a header, and three of each after it.
+        assert_eq!(effects.headers_dropped, 2 + 51 * 3);
+        // What an earlier hop said otherwise does not stay.
+        let removed = |name: &str| effects.edits.contains(&Edit::Remove(name.as_bytes()));
+        assert!(removed("x-mulkko-r70") && !removed("x-mulkko-r71"));
+    });
 }
 
 #[test]

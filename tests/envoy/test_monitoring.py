@@ -1,6 +1,7 @@
 """What operators see: a real Prometheus with rules and alerts, every query of the dashboard, traces and access logs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from documents import guarded, source, user
 from guards import HEALTHY, crowd
 from monitoring import PROMETHEUS, Prometheus, Receiver, collector
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from stage import ENVOY, TOP, Stage, in_force, load_policy, wait_until
+from stage import COMMAND, ENVOY, TOP, Stage, in_force, load_policy, wait_until
 
 README = (TOP / "README.md").read_text()
 TABLES = re.findall(r"^\| metric \| type \| labels \| meaning \|\n(.*?)\n\n", README, re.M | re.S)
@@ -31,17 +32,41 @@ def policy(revision):
     return {**exported, **document, "keys": {**flags.get("keys", {}), **document["keys"]}}
 
 
+def rollout(name, path, **variant):
+    """All requests for a path get this variant."""
+    return {
+        "name": name, "matches": [{"path": {"value": path}}], "variants": {"old": {}, "new": variant}, "default": "old",
+        "strategy": {"blueGreen": {"active": "new", "previous": "old"}},
+    }  # fmt: skip
+
+
+def signed(folder):
+    """A signed policy, with a cluster that is missing and more headers than a request gets; and who may sign it."""
+    made = json.loads(subprocess.run([COMMAND, "keygen", "--kid", "a", "--format", "json"], capture_output=True, check=True).stdout)
+    many = [rollout(f"many-{i}", "/many", headers={f"x-many-{i}": "1"}) for i in range(40)]
+    document = {"name": "signed", "revision": 1, "rollouts": [rollout("gone", "/gone", cluster="checkout-v3"), *many]}
+    (folder / "policy.json").write_text(json.dumps(document))
+    environment = {**os.environ, "MULKKO_SIGNING_KEY": json.dumps(made["private"])}
+    token = subprocess.run([COMMAND, "sign", folder / "policy.json"], capture_output=True, check=True, env=environment).stdout
+    return token, [made["verify"]]
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A proxy under load, to which all has happened that metrics tell of, and one that knows no config cluster, both
-    watched by Prometheus: the first stage, Prometheus, and what Alertmanager posts.
+    """A proxy under load, to which all has happened that metrics tell of, one that knows no config cluster, and one whose
+    policies are signed, all watched by Prometheus: the first stage, Prometheus, and what Alertmanager posts.
     """
+    token, verify = signed(tmp_path_factory.mktemp("signed"))
     with (
         Stage(policy=policy(1), plugin={"source": source()}) as stage,
         Stage(plugin={"name": "lost", "source": source(cluster="nobody")}) as lost,
+        Stage(policy=token, plugin={"name": "signed", "source": source(), "verify": verify}) as third,
         Receiver() as webhook,
-        Prometheus(tmp_path_factory.mktemp("prometheus"), [stage, lost], webhook.port) as prometheus,
+        Prometheus(tmp_path_factory.mktemp("prometheus"), [stage, lost, third], webhook.port) as prometheus,
     ):
+        third.wait_for_metric("policy_revision", 1)
+        third.get("/gone")
+        third.get("/many")
         for upstream in ("checkout-v1", "checkout-v2"):
             stage.behave(upstream, **HEALTHY)
         stage.wait_for_metric("policy_revision", 1)
@@ -97,8 +122,9 @@ def test_kinds_are_what_envoy_says(watched):
     kinds = dict(re.findall(r"^# TYPE (mulkko_\w+) (\w+)$", stage.admin("/stats/prometheus?filter=mulkko")[1], re.M))
     told = {name: kind for names, kind, _ in METRICS for name in re.findall(r"`(\w+)`", names)}
     assert {name: told.get(name) for name in kinds} == kinds
-    # `lost` has the rest.
-    assert set(told) - set(kinds) == {"mulkko_hostcall_failures"}
+    # The others have the rest.
+    rest = {"hostcall_failures", "policy_signed_timestamp_seconds", "cluster_missing", "headers_dropped"}
+    assert set(told) - set(kinds) == {f"mulkko_{name}" for name in rest}
 
 
 def test_shares_move_with_the_schedule_and_end_with_the_rollout(set_stage):
