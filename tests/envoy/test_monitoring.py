@@ -176,7 +176,7 @@ def test_the_dashboards_queries_have_answers(watched, query):
 
 def test_shares_are_as_intended(watched):
     _, prometheus, _ = watched
-    intended = {series["variant"]: value for series, value in prometheus.query("policy_rollout_variant:mulkko_intended_share:ratio")}
+    intended = {series["variant"]: value for series, value in prometheus.query('policy_rollout_variant:mulkko_intended_share:ratio{policy="shop"}')}
     assert intended == {"stable": 0.8, "canary": 0.2}
     expr = "policy_rollout_variant:mulkko_split_requests:share5m"
     wait_until(lambda: all(abs(value - intended[series["variant"]]) < 0.1 for series, value in prometheus.query(expr)), expr, 30)
