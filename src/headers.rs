@@ -40,12 +40,14 @@ impl<'a> Headers<'a> {
 
     /// Takes out the members that are not believed.
     fn clean(&mut self) {
-        for i in 0..self.pairs.len() {
-            let Some((name, _)) = self.pairs.get(i).copied() else { return };
+        // A name that is repeated is joined once, however often it stands there.
+        let mut seen: Vec<&[u8]> = Vec::new();
+        for &(name, _) in &self.pairs {
             let Some(divider) = forged::divider(name) else { continue };
-            if self.cleaned.iter().any(|(cleaned, _)| *cleaned == name) {
+            if seen.contains(&name) {
                 continue;
             }
+            seen.push(name);
             let value = joined(b",", self.pairs.iter().filter(|(n, _)| *n == name).map(|(_, value)| *value));
             if let Some(rest) = value.and_then(|value| forged::without(&value, divider)) {
                 self.cleaned.push((name, rest));

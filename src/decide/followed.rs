@@ -8,6 +8,8 @@ use crate::mesh::{self, Entry, Macs};
 use crate::policy::{Policy, Rollout, RolloutId};
 use crate::schedule::VariantId;
 
+/// The most decisions of which macs are compared: as many members as `baggage` has, so that repeating one costs nothing.
+const MOST_TRIED: usize = 64;
 /// How far the clocks of two hops may differ, in milliseconds.
 const LEEWAY_MS: i64 = 30_000;
 
@@ -28,8 +30,9 @@ fn vouched(policy: &Policy, values: &Values<'_>, macs: &Macs) -> Vec<(RolloutId,
     let entries: HashMap<&str, Entry<'_>, foldhash::fast::RandomState> =
         mesh::entries(entries).map(|entry| (entry.rollout, entry)).collect();
     let mut followed = Followed::default();
-    for (name, variant) in baggage::decisions(&baggage) {
-        let Some(entry) = entries.get(name) else { continue };
+    let decisions =
+        baggage::decisions(&baggage).filter_map(|(name, variant)| Some((name, variant, entries.get(name)?)));
+    for (name, variant, entry) in decisions.take(MOST_TRIED) {
         followed.follow(policy, name, variant, |id, _, variant| {
             macs.vouch(policy, (id, variant), entry, values.now_ms())
         });
