@@ -8,7 +8,8 @@ mod values;
 
 use std::fmt;
 
-use crate::bucket::{Bucket, Threshold};
+use crate::bucket::{Bucket, Seed, Threshold};
+use crate::budget::STEPS;
 use crate::flag::{FlagId, Resolution};
 use crate::guard::{Exposure, RolledBack};
 use crate::headers::Headers;
@@ -20,6 +21,9 @@ use crate::schedule::{Split, VariantId};
 use crate::shadow::{self, Shadow};
 
 pub use values::{Minted, Values};
+
+/// Steps that deciding a rollout takes beside what it asks.
+const ROLLOUT: usize = 20;
 
 /// Whether what the request says of earlier decisions is believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +177,10 @@ pub struct Decisions {
     pub exposures: Vec<Exposure>,
     /// Whose shadow has the request copied.
     pub shadow: Option<Shadowed>,
+    /// Whether the request asked more of the policy than its budget holds.
+    pub is_exhausted: bool,
+    /// How many steps of its budget it took.
+    pub steps: usize,
 }
 
 /// That a request is copied.
@@ -209,6 +217,8 @@ pub enum Step<'s> {
     RolledBack(bool),
     /// The variant's cluster is missing.
     Missing,
+    /// The budget of the request is used up: nothing more is asked.
+    Exhausted,
     /// Whether the request is copied, and what of the shadow says so.
     Shadow(Shadowing),
 }
@@ -263,7 +273,10 @@ pub fn decide_watched<W: Watch>(policy: &Policy, request: Request<'_>, watch: &W
     };
     let flags = exported(policy, &values);
     let passes_refused = request.passes.forced().filter(|forced| asks_in_vain(policy, forced)).count();
-    Decisions { list, flags, minted: values.into_minted(), passes_refused, exposures, shadow }
+    let budget = values.budget();
+    let (is_exhausted, steps) = (budget.is_exhausted(), STEPS - budget.left());
+    let minted = values.into_minted();
+    Decisions { list, flags, minted, passes_refused, exposures, shadow, is_exhausted, steps }
 }
 
 /// The flags that every request carries upstream.
@@ -420,7 +433,7 @@ impl<W: Watch> Deciding<'_, '_, W> {
         }
     }
 
-    /// The steps of a decision after its passes, in the order in which they are taken.
+    /// A decision after its passes. What the budget has nothing left for is the default.
     fn variant(&self, id: RolloutId, rollout: &Rollout) -> (VariantId, Reason, Option<Bucket>) {
         let default = |reason| (rollout.default, reason, None);
         self.took(id, Step::Enabled(rollout.enabled));
@@ -432,6 +445,20 @@ impl<W: Watch> Deciding<'_, '_, W> {
         if let Some(variant) = followed {
             return (variant, Reason::Followed, None);
         }
+        let budget = self.values.budget();
+        let found = budget.spend(ROLLOUT).is_ok().then(|| self.drawn(id, rollout));
+        match found.filter(|_| !budget.is_exhausted()) {
+            Some(found) => found,
+            None => {
+                self.took(id, Step::Exhausted);
+                default(Reason::Default)
+            }
+        }
+    }
+
+    /// What is asked of the request, in the order in which it is.
+    fn drawn(&self, id: RolloutId, rollout: &Rollout) -> (VariantId, Reason, Option<Bucket>) {
+        let default = |reason| (rollout.default, reason, None);
         for (i, (when, variant)) in rollout.force.iter().enumerate() {
             let holds = self.holds(when, rollout);
             self.took(id, Step::Forced(i, holds));
@@ -461,9 +488,15 @@ impl<W: Watch> Deciding<'_, '_, W> {
             self.took(id, Step::Hashed(None));
             return default(Reason::Default);
         };
-        let bucket = rollout.seed.bucket(key);
+        let bucket = self.bucket(rollout.seed, key);
         self.took(id, Step::Hashed(Some((key, bucket))));
         (split.variant(bucket), Reason::Split, Some(bucket))
+    }
+
+    /// Where a key lies. That is the same when the budget is used up by it: nobody asks then.
+    fn bucket(&self, seed: Seed, key: &[u8]) -> Bucket {
+        let _ = self.values.budget().make(key.len());
+        seed.bucket(key)
     }
 
     /// The time at which a rollout is decided; a clock that would change nothing is not read.
@@ -487,8 +520,10 @@ impl<W: Watch> Deciding<'_, '_, W> {
 
     /// A holdout whose key the request lacks holds nobody.
     fn is_held_out(&self, id: RolloutId) -> bool {
-        self.policy.holdouts.iter().enumerate().any(|(i, holdout)| {
-            let bucket = self.values.key_or_mint(holdout.key).map(|key| holdout.seed.bucket(key));
+        let mut holdouts = self.policy.holdouts.iter().enumerate();
+        let is_left = |_: &(usize, _)| !self.values.budget().is_exhausted();
+        holdouts.by_ref().take_while(is_left).any(|(i, holdout)| {
+            let bucket = self.values.key_or_mint(holdout.key).map(|key| self.bucket(holdout.seed, key));
             let is_held = bucket.is_some_and(|bucket| bucket.is_below(holdout.end));
             self.took(id, Step::Holdout(i, bucket, is_held));
             is_held
@@ -498,7 +533,7 @@ impl<W: Watch> Deciding<'_, '_, W> {
     /// A request without the layer's key is in no slice of it.
     fn is_in_slice(&self, id: RolloutId, rollout: &Rollout) -> bool {
         rollout.slice.as_ref().is_none_or(|slice| {
-            let bucket = self.values.key_or_mint(slice.key).map(|key| slice.seed.bucket(key));
+            let bucket = self.values.key_or_mint(slice.key).map(|key| self.bucket(slice.seed, key));
             let is_inside =
                 bucket.is_some_and(|bucket| bucket.is_below(slice.to) && !bucket.is_below(slice.from));
             self.took(id, Step::Layer(bucket, is_inside));

@@ -2,7 +2,7 @@
 
 use crate::decide::Reason;
 use crate::json::Json;
-use crate::logic::{Condition, Data, Failure, Library, Steps, Value};
+use crate::logic::{Condition, Data, Failure, Library, Value};
 
 /// A flag, by its place in the document.
 pub type FlagId = u32;
@@ -62,7 +62,7 @@ pub enum Error {
     Parse,
     /// Its targeting names a variant that it lacks.
     NoSuchVariant,
-    /// Its targeting takes too many steps.
+    /// The budget of the request was used up before its targeting had a value.
     Exhausted,
 }
 
@@ -80,9 +80,9 @@ impl Error {
 impl Flag {
     /// Resolves it, as flagd does.
     ///
-    /// `library` is that of its policy. What `data` says is what targeting sees. It takes no more than is left of `steps`.
+    /// `library` is that of its policy. What `data` says is what targeting sees.
     #[must_use]
-    pub fn resolve(&self, library: &Library, data: &dyn Data, steps: &Steps) -> Resolution {
+    pub fn resolve(&self, library: &Library, data: &dyn Data) -> Resolution {
         let resolved = |variant, reason| Resolution { variant, why: Ok(reason), lacks_key: false };
         let of_default = |reason| match self.default {
             Some(variant) => resolved(Some(variant), reason),
@@ -92,7 +92,7 @@ impl Flag {
             return resolved(None, Reason::Disabled);
         }
         let Some(targeting) = &self.targeting else { return of_default(Reason::Static) };
-        let evaluated = targeting.evaluated(library, data, steps);
+        let evaluated = targeting.evaluated(library, data);
         let resolution = match evaluated.value {
             Ok(Value::Null) => of_default(Reason::Default),
             Ok(name) => match self.named(&name) {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::budget::Budget;
 use crate::decide::Trust;
 use crate::forged;
 
@@ -94,6 +95,17 @@ impl<'a> Headers<'a> {
         }
         let is_forged = self.has_forged && forged::is_name(self.trust(), name.as_bytes());
         if is_forged { None } else { self.came(name) }
+    }
+
+    /// As [`Headers::value`], out of a budget; absent where that has not enough left.
+    #[must_use]
+    pub fn spent_value(&self, name: &str, budget: &Budget) -> Option<Cow<'a, [u8]>> {
+        budget.scan(self.pairs.len()).ok()?;
+        let value = self.value(name);
+        if let Some(Cow::Owned(value)) = &value {
+            budget.read(value.len()).ok()?;
+        }
+        value
     }
 
     /// As [`Headers::value`], believed or not.

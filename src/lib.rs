@@ -90,6 +90,7 @@
 pub mod authority;
 pub mod baggage;
 pub mod bucket;
+pub mod budget;
 pub mod cases;
 pub mod configuration;
 pub mod cookie;

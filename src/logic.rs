@@ -37,17 +37,17 @@
 //! # Untrusted input
 //! Expressions stand at most 64 deep in each other as they are written, 256 with every name replaced by its expression,
 //! so no evaluation fills the stack: it takes less than 512 KiB, and a flag's is on top of that of the `when` that asks
-//! for it. Each has a budget of 100,000 steps, in which what is read and made counts by size; one that uses it up gives
-//! null. All flags of a request share a million ([`Steps`]). What an operator makes may nest 64 deep, else likewise.
+//! for it. All that a request asks has one [`Budget`], in which what is read and made counts by size; what uses it up gives
+//! null. A cohort's truth is found once for each targeting key; where it sees `$flagd.flagKey`, once an evaluation. What an operator makes may nest 64 deep, else likewise.
 
 use std::collections::BTreeSet;
 
+use crate::budget::Budget;
 use crate::finding::{Findings, Path, Problem};
 use crate::json::Json;
 use crate::policy::{FEW, Parts};
 use crate::wire;
 
-mod budget;
 mod cbor;
 mod coerce;
 mod compile;
@@ -68,12 +68,14 @@ use library::{Check, DEEPEST_EXPANDED, Fault, Graph, Named, Reach, Use};
 use tree::Expr;
 use var::Attributes;
 
-pub use budget::Steps;
 pub use compile::operation;
 pub use eval::Failure;
 pub(crate) use literals::MOST_LEVELS;
 pub use value::{List, Object, Value};
-pub use var::{Data, Key, Var, Way, unknown};
+pub use var::{Data, Key, Truth, Var, Way, unknown};
+
+/// Steps that an evaluation takes beside those of its operators.
+const EVALUATION: usize = 3;
 
 /// Compiles all expressions of one policy.
 ///
@@ -345,24 +347,40 @@ impl Condition {
     /// `library` is that of the same compiler; of another one the wrong cohorts answer.
     #[must_use]
     pub fn holds(&self, library: &Library, data: &dyn Data) -> bool {
-        Evaluation::new(library, data).truth(&self.0, eval::Scope::Data).unwrap_or(false)
+        evaluating(library, data, |evaluation| evaluation.truth(&self.0, eval::Scope::Data)).unwrap_or(false)
     }
 
-    /// Its value; null if it used up its budget.
+    /// Its value; null where the budget is used up.
     #[must_use]
     pub fn evaluate<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Value<'a> {
-        Evaluation::new(library, data).value(&self.0, eval::Scope::Data).unwrap_or(Value::Null)
+        self.evaluated(library, data).value.unwrap_or(Value::Null)
     }
 
-    /// Its value, and what there is to know about how it came about. It takes no more than is left of `steps`.
+    /// Its value, and what there is to know about how it came about.
     #[must_use]
-    pub fn evaluated<'a>(&'a self, library: &'a Library, data: &'a dyn Data, steps: &Steps) -> Evaluated<'a> {
-        let mut evaluation = Evaluation::new(library, data);
-        evaluation.budget = steps.budget();
-        let value = evaluation.value(&self.0, eval::Scope::Data);
-        steps.spent(&evaluation.budget);
-        Evaluated { value, lacks_key: evaluation.lacks_key }
+    pub fn evaluated<'a>(&'a self, library: &'a Library, data: &'a dyn Data) -> Evaluated<'a> {
+        let mut lacks_key = false;
+        let value = evaluating(library, data, |evaluation| {
+            let value = evaluation.value(&self.0, eval::Scope::Data);
+            lacks_key = evaluation.lacks_key;
+            value
+        });
+        Evaluated { value, lacks_key }
     }
+}
+
+/// Evaluates on the budget of `data`. What the data had no steps left to look up it gave as absent: no value of that
+/// stands.
+fn evaluating<'a, T>(
+    library: &'a Library,
+    data: &'a dyn Data,
+    evaluate: impl FnOnce(&mut Evaluation<'a, '_>) -> eval::Outcome<T>,
+) -> eval::Outcome<T> {
+    let own = Budget::default();
+    let budget = data.budget().unwrap_or(&own);
+    budget.spend(EVALUATION)?;
+    let value = evaluate(&mut Evaluation::new(library, data, budget))?;
+    if budget.is_exhausted() { Err(Failure::Exhausted) } else { Ok(value) }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::budget::{Budget, Exhausted};
 use crate::finding::{Findings, Path, Problem};
 use crate::headers::Headers;
 use crate::wire;
@@ -44,6 +45,8 @@ pub struct Target<'a> {
     /// Finds the first query parameter of a name, decoded. Only called for names that a match asks for, once the rest
     /// of the entry holds.
     pub query: &'a dyn Fn(&str) -> Option<Cow<'a, [u8]>>,
+    /// What looking may take. Once that is used up, no entry holds.
+    pub budget: &'a Budget,
 }
 
 impl fmt::Debug for Target<'_> {
@@ -94,11 +97,24 @@ impl Entry {
     }
 
     /// Whether all members hold. `text` is the path as patterns read it.
-    fn is_match(&self, target: &Target<'_>, text: Option<&str>) -> bool {
-        self.method.is_none_or(|method| method.as_bytes() == target.method)
-            && self.path.is_match(target.path, text)
-            && self.headers.iter().all(|header| header.is_match(target.headers.value(header.name())))
-            && self.query.iter().all(|parameter| parameter.is_match((target.query)(parameter.name())))
+    fn is_match(&self, target: &Target<'_>, text: Option<&str>) -> Result<bool, Exhausted> {
+        if self.method.is_some_and(|method| method.as_bytes() != target.method)
+            || !self.path.is_match(target.path, text, target.budget)?
+        {
+            return Ok(false);
+        }
+        for header in &self.headers {
+            let value = target.headers.spent_value(header.name(), target.budget);
+            if !header.is_match(value, target.budget)? {
+                return Ok(false);
+            }
+        }
+        for parameter in &self.query {
+            if !parameter.is_match((target.query)(parameter.name()), target.budget)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// From the highest bit down: a method match, how many header matches, how many query matches. Nobody writes more

@@ -184,6 +184,7 @@ impl Asked {
                 Answer::bulk(flags, metadata, none_match.as_deref())
             }
         };
+        let answer = answer.with_spent(evaluating.budget());
         self.finish(answer.with_cookies(evaluating.cookies()))
     }
 

@@ -4,17 +4,22 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
+use crate::budget::{Budget, Exhausted};
 use crate::finding::{Findings, Problem};
 
 /// The longest pattern in bytes.
 const LONGEST_PATTERN_BYTES: usize = 1_024;
 /// The longest text in bytes that is matched.
 const LONGEST_TEXT_BYTES: usize = 4_096;
-/// The largest program in KiB of a wasm32, where a pointer has four bytes: some 4,000 states, room for any pattern
-/// without counted repetitions. It bounds the time to compile and, times the text's length, to match.
-const LARGEST_KIB: usize = 64;
-/// What most patterns need, in KiB.
-const USUAL_KIB: usize = 2;
+/// The most states of a program: room for any pattern without counted repetitions. It bounds the time to compile and,
+/// times the text's length, to match.
+const MOST_STATES: usize = 4_096;
+/// What a pattern takes at least of the room that all have, in KiB: more than its program, with all that is around it.
+const LEAST_KIB: usize = 2;
+/// How many states a KiB of program has.
+const STATES_OF_A_KIB: usize = 64;
+/// How many states the smallest programs have.
+const FEWEST_STATES: usize = 16;
 /// The most capturing groups: the matcher keeps two offsets for every group in every state.
 const MOST_GROUPS: usize = 32;
 
@@ -25,8 +30,8 @@ const MOST_GROUPS: usize = 32;
 #[derive(Clone)]
 pub struct Pattern {
     regex: Regex,
-    /// The size of its program in KiB, rounded up to a power of two.
-    size_kib: usize,
+    /// How many states its program has, rounded up to a power of two.
+    states: usize,
 }
 
 impl Pattern {
@@ -42,7 +47,7 @@ impl Pattern {
         findings.spend_on_pattern(0)?;
         let prepared = findings.prepared_pattern(pattern);
         let compiled = prepared.unwrap_or_else(|| Pattern::compile_alone(pattern))?;
-        findings.spend_on_pattern(compiled.size_kib)?;
+        findings.spend_on_pattern(compiled.size_kib())?;
         Ok(compiled)
     }
 
@@ -52,7 +57,7 @@ impl Pattern {
             return Err(Problem::over_limit("bytes", LONGEST_PATTERN_BYTES, pattern.len()));
         }
         // By itself first: in parentheses `a)|(b` would pass.
-        let alone = build(pattern, LARGEST_KIB).map_err(|error| problem(pattern, &error))?;
+        let alone = build(pattern, MOST_STATES).map_err(|error| problem(pattern, &error))?;
         let groups = alone.captures_len().saturating_sub(1);
         if groups > MOST_GROUPS {
             return Err(Problem::over_limit("capturing groups", MOST_GROUPS, groups));
@@ -64,19 +69,19 @@ impl Pattern {
     }
 
     fn whole(pattern: &str) -> Result<Pattern, regex_lite::Error> {
-        let mut size_kib = USUAL_KIB;
+        let mut states = FEWEST_STATES;
         loop {
-            match build(pattern, size_kib) {
-                Ok(regex) => return Ok(Pattern { regex, size_kib }),
-                Err(error) if size_kib >= LARGEST_KIB => return Err(error),
-                Err(_) => size_kib *= 2,
+            match build(pattern, states) {
+                Ok(regex) => return Ok(Pattern { regex, states }),
+                Err(error) if states >= MOST_STATES => return Err(error),
+                Err(_) => states *= 2,
             }
         }
     }
 
-    /// The size of its program in KiB.
+    /// What it takes of the room that all patterns have, in KiB.
     pub(crate) fn size_kib(&self) -> usize {
-        self.size_kib
+        (self.states / STATES_OF_A_KIB).max(LEAST_KIB)
     }
 
     /// Whether it matches `text` from start to end. A text over 4,096 bytes is not matched.
@@ -85,10 +90,16 @@ impl Pattern {
         text.len() <= LONGEST_TEXT_BYTES && self.regex.is_match(text)
     }
 
-    /// What matching a text of so many bytes costs, in steps of an evaluation: time goes with the size of both.
-    #[must_use]
-    pub fn steps(&self, text_bytes: usize) -> usize {
-        if text_bytes > LONGEST_TEXT_BYTES { 0 } else { text_bytes * self.size_kib / 8 }
+    /// As [`Pattern::is_match`], out of a budget: time goes with the size of both text and pattern.
+    ///
+    /// # Errors
+    /// The budget has not enough left.
+    pub fn find(&self, text: &str, budget: &Budget) -> Result<bool, Exhausted> {
+        if text.len() > LONGEST_TEXT_BYTES {
+            return Ok(false);
+        }
+        budget.spend(text.len() * (2 + self.states / 6))?;
+        Ok(self.is_match(text))
     }
 
     /// These bytes as patterns read them: none that are not UTF-8 or are over 4,096 bytes, which no pattern matches.
@@ -104,9 +115,9 @@ impl fmt::Debug for Pattern {
     }
 }
 
-fn build(pattern: &str, size_kib: usize) -> Result<Regex, regex_lite::Error> {
+fn build(pattern: &str, states: usize) -> Result<Regex, regex_lite::Error> {
     // A state takes as many bytes as pointers have it: what a native compiler takes, the plugin takes.
-    RegexBuilder::new(pattern).size_limit(size_kib * 256 * size_of::<usize>()).build()
+    RegexBuilder::new(pattern).size_limit(states * 4 * size_of::<usize>()).build()
 }
 
 /// The reason stands first, since a long pattern is cut off.

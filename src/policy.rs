@@ -159,7 +159,7 @@ impl Policy {
 }
 
 /// A targeting key, by its place in [`Policy::keys`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(pub usize);
 
 impl KeyId {
@@ -338,7 +338,7 @@ impl Rollout {
 }
 
 /// What a rollout hashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetingKey {
     /// Nothing.
     None,

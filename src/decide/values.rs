@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 
 use crate::authority;
+use crate::budget::Budget;
 use crate::cookie;
 use crate::decide::{Request, Trust};
 use crate::flag::{Flag, FlagId, Resolution};
 use crate::json::Json;
-use crate::logic::{Data, Key as HashedKey, Steps, Value, Var, Way};
+use crate::logic::{Data, Key as HashedKey, Truth, Value, Var, Way};
 use crate::matches::Target;
 use crate::mesh::Macs;
 use crate::ofrep::Context;
@@ -18,6 +20,9 @@ use crate::query;
 
 /// The longest targeting key in bytes; a longer one counts as absent.
 const MAX_KEY_BYTES: usize = 1_024;
+
+/// Steps that asking the proxy for a property takes: some two microseconds.
+const PROPERTY: usize = 100;
 
 /// An id that was drawn for this request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +50,12 @@ pub struct Values<'a> {
     /// Made when the first of them is asked for, as the keys are: most requests ask for few values.
     attributes: OnceCell<Box<[Lookup<'a>]>>,
     keys: OnceCell<Box<[KeyCell<'a>]>>,
-    /// What the flags resolve to that were asked for: no more than a few.
-    flags: RefCell<Vec<(FlagId, Resolution)>>,
-    /// What all flags of this request may take together.
-    steps: Steps,
+    /// What the flags resolve to that were asked for.
+    flags: RefCell<BTreeMap<FlagId, Resolution>>,
+    /// The cohorts that were asked for, each for one targeting key, with what somebody says who asks for flags or without.
+    cohorts: RefCell<BTreeMap<(usize, TargetingKey, bool), Truth>>,
+    /// What all that the request asks of the policy may take. What there is nothing left to look up is absent.
+    budget: Budget,
 }
 
 /// A targeting key of the request: as it came, and as it was minted.
@@ -77,8 +84,15 @@ impl<'a> Values<'a> {
             attributes: OnceCell::new(),
             keys: OnceCell::new(),
             flags: RefCell::default(),
-            steps: Steps::of_request(),
+            cohorts: RefCell::default(),
+            budget: Budget::default(),
         }
+    }
+
+    /// What is left of what the request may ask.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// What rollouts are matched with.
@@ -90,19 +104,21 @@ impl<'a> Values<'a> {
             method: self.method,
             headers: self.request.headers,
             query,
+            budget: &self.budget,
         }
     }
 
     /// The query parameter `name`.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.budget.parse(self.query.len()).ok()?;
         query::find(self.query, name)
     }
 
     /// The value of a header, as [`Headers::value`](crate::headers::Headers::value) gives it.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
-        self.request.headers.value(name)
+        self.request.headers.spent_value(name, &self.budget)
     }
 
     /// The names of headers that start with `prefix`.
@@ -207,7 +223,9 @@ impl<'a> Values<'a> {
     }
 
     fn minted_cookie(&self, name: &str) -> Option<&[u8]> {
-        let mut keys = self.policy.keys.iter().zip(self.keys.get()?);
+        let cells = self.keys.get()?;
+        self.budget.scan(cells.len()).ok()?;
+        let mut keys = self.policy.keys.iter().zip(cells);
         keys.find_map(|(key, cell)| {
             key.mint.as_ref().filter(|mint| &*mint.cookie == name)?;
             cell.minted.get()?.as_deref().map(str::as_bytes)
@@ -230,10 +248,13 @@ impl<'a> Values<'a> {
 
     fn source(&self, source: &'a Source) -> Option<Cow<'a, [u8]>> {
         match source {
-            Source::Header(name) => self.request.headers.value(name),
+            Source::Header(name) => self.header(name),
             Source::Cookie(name) => self.cookie(name).map(|value| Cow::Owned(value.to_vec())),
             Source::Query(name) => self.query(name),
-            Source::Property(path) => self.request.proxy.property(path).map(Cow::Owned),
+            Source::Property(path) => {
+                self.budget.spend(PROPERTY).ok()?;
+                self.request.proxy.property(path).map(Cow::Owned)
+            }
         }
     }
 
@@ -241,8 +262,9 @@ impl<'a> Values<'a> {
         if let Some(minted) = self.minted_cookie(name) {
             return Some(minted);
         }
-        let header = self.cookies.get_or_init(|| self.request.headers.value("cookie"));
-        cookie::find(header.as_deref()?, name)
+        let header = self.cookies.get_or_init(|| self.request.headers.value("cookie")).as_deref()?;
+        self.budget.parse(header.len()).ok()?;
+        cookie::find(header, name)
     }
 
     fn attribute(&self, i: usize) -> Option<&[u8]> {
@@ -281,10 +303,7 @@ impl<'a> Values<'a> {
     pub fn flag(&self, id: FlagId) -> Option<(&'a Flag, Resolution)> {
         let flag = self.policy.flag(id)?;
         let resolution = self.resolved(id, flag);
-        let mut flags = self.flags.borrow_mut();
-        if !flags.iter().any(|(known, _)| *known == id) {
-            flags.push((id, resolution));
-        }
+        self.flags.borrow_mut().insert(id, resolution);
         Some((flag, resolution))
     }
 
@@ -295,7 +314,7 @@ impl<'a> Values<'a> {
     }
 
     fn resolved(&self, id: FlagId, flag: &'a Flag) -> Resolution {
-        let known = self.flags.borrow().iter().find(|(known, _)| *known == id).map(|(_, found)| *found);
+        let known = self.flags.borrow().get(&id).copied();
         known.unwrap_or_else(|| self.resolve(flag, None))
     }
 
@@ -313,7 +332,7 @@ impl<'a> Values<'a> {
     /// What a flag resolves to, for the context for which somebody asks, if somebody does.
     #[must_use]
     pub fn resolve(&self, flag: &'a Flag, context: Option<&'a Context>) -> Resolution {
-        flag.resolve(&self.policy.library, &self.seen_by(flag, context), &self.steps)
+        flag.resolve(&self.policy.library, &self.seen_by(flag, context))
     }
 }
 
@@ -335,6 +354,9 @@ pub struct Seen<'v, 'a> {
 impl<'a> Seen<'_, 'a> {
     /// What the context says, where there is one.
     fn said(&self, way: &Way) -> Value<'a> {
+        if self.values.budget.spend(way.len()).is_err() {
+            return Value::Null;
+        }
         self.context.and_then(|context| context.follow(way)).map_or(Value::Null, Value::from)
     }
 
@@ -385,7 +407,7 @@ impl Data for Seen<'_, '_> {
             Var::Method => text(Some(values.method)),
             Var::Host => values.host.as_deref().map_or(Value::Null, |host| Value::Text(Cow::Borrowed(host))),
             Var::Path => text(Some(values.path)),
-            Var::Header(name) => owned_text(values.request.headers.value(name)),
+            Var::Header(name) => owned_text(values.header(name)),
             Var::Query(name) => owned_text(values.query(name)),
             Var::Cookie(name) => text(values.cookie(name)),
             Var::ClientIp => values.client_ip().map_or(Value::Null, |ip| Value::Text(Cow::Borrowed(ip))),
@@ -401,10 +423,13 @@ impl Data for Seen<'_, '_> {
 
     fn text<'s>(&'s self, var: &Var) -> Option<Cow<'s, str>> {
         match (var, self.context) {
-            (Var::Other(way), Some(context)) => match context.follow(way)? {
-                Json::Text(text) => Some(Cow::Borrowed(text)),
-                _ => None,
-            },
+            (Var::Other(way), Some(context)) => {
+                self.values.budget.spend(way.len()).ok()?;
+                match context.follow(way)? {
+                    Json::Text(text) => Some(Cow::Borrowed(text)),
+                    _ => None,
+                }
+            }
             _ => match self.var(var) {
                 Value::Text(text) => Some(text),
                 _ => None,
@@ -424,6 +449,18 @@ impl Data for Seen<'_, '_> {
             return said;
         }
         HashedKey::Bytes(Cow::Borrowed(self.values.key_to_hash(self.key).unwrap_or_default()))
+    }
+
+    fn cohort(&self, id: usize) -> Option<Truth> {
+        self.values.cohorts.borrow().get(&(id, self.key, self.context.is_some())).copied()
+    }
+
+    fn keep_cohort(&self, id: usize, truth: Truth) {
+        self.values.cohorts.borrow_mut().insert((id, self.key, self.context.is_some()), truth);
+    }
+
+    fn budget(&self) -> Option<&Budget> {
+        Some(&self.values.budget)
     }
 
     fn flag(&self, id: FlagId) -> Value<'_> {

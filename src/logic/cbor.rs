@@ -1,7 +1,7 @@
 //! Values as the bytes that `fractional` v3 hashes: RFC 8949, section 4.2 (core deterministic encoding).
 
-use super::budget::{Budget, Exhausted};
 use super::value::{Object, Value};
+use crate::budget::{Budget, Exhausted};
 
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -17,7 +17,7 @@ const ABOVE_INTEGERS: f64 = 18_446_744_073_709_551_616.0;
 /// Hands the encoding of `value` to `out`, piece by piece.
 pub(super) fn encode(
     value: &Value<'_>,
-    budget: &mut Budget,
+    budget: &Budget,
     out: &mut impl FnMut(&[u8]),
 ) -> Result<(), Exhausted> {
     match value {
@@ -53,7 +53,7 @@ pub(super) fn text(text: &str, out: &mut impl FnMut(&[u8])) {
 }
 
 /// Members in the order of their encoded names: shorter names first. Of a name that stands twice the last counts.
-fn members(object: &Object<'_>, budget: &mut Budget, out: &mut impl FnMut(&[u8])) -> Result<(), Exhausted> {
+fn members(object: &Object<'_>, budget: &Budget, out: &mut impl FnMut(&[u8])) -> Result<(), Exhausted> {
     let mut members: Vec<_> = object.iter().collect();
     budget.spend(members.len())?;
     members.reverse();
@@ -148,7 +148,7 @@ mod tests {
     fn encoded(value: &Value<'_>) -> String {
         let mut hex = String::new();
         let mut out = |bytes: &[u8]| hex.extend(bytes.iter().map(|byte| format!("{byte:02x}")));
-        encode(value, &mut Budget::new(), &mut out).unwrap();
+        encode(value, &Budget::default(), &mut out).unwrap();
         hex
     }
 

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::budget::{Budget, Exhausted};
 use super::value::{List, Value};
+use crate::budget::{Budget, Exhausted};
 
 /// A number as a text: the shortest that reads back as it, with an exponent from 1e21 on and below 1e-6.
 pub(super) fn number_text(number: f64) -> String {
@@ -85,8 +85,11 @@ fn list_number(list: &List<'_>) -> f64 {
     }
 }
 
+/// Steps that writing a number takes beside those of its text.
+const WRITTEN_NUMBER: usize = 4;
+
 /// Any value as a text, borrowed where it is one.
-pub(super) fn text<'v>(value: &'v Value<'_>, budget: &mut Budget) -> Result<Cow<'v, str>, Exhausted> {
+pub(super) fn text<'v>(value: &'v Value<'_>, budget: &Budget) -> Result<Cow<'v, str>, Exhausted> {
     if let Value::Text(text) = value {
         return Ok(Cow::Borrowed(text));
     }
@@ -96,12 +99,15 @@ pub(super) fn text<'v>(value: &'v Value<'_>, budget: &mut Budget) -> Result<Cow<
 }
 
 /// Writes any value behind `out` as a text: items with commas between them.
-pub(super) fn append(out: &mut String, value: &Value<'_>, budget: &mut Budget) -> Result<(), Exhausted> {
+pub(super) fn append(out: &mut String, value: &Value<'_>, budget: &Budget) -> Result<(), Exhausted> {
     let start = out.len();
     match value {
         Value::Null => {}
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Value::Number(number) => out.push_str(&number_text(*number)),
+        Value::Number(number) => {
+            budget.spend(WRITTEN_NUMBER)?;
+            out.push_str(&number_text(*number));
+        }
         Value::Text(text) => {
             budget.make(text.len())?;
             out.push_str(text);
@@ -133,7 +139,7 @@ pub(super) fn same(a: &Value<'_>, b: &Value<'_>) -> bool {
 }
 
 /// `==`: texts and booleans count as numbers beside a number; lists and objects as their texts.
-pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, budget: &mut Budget) -> Result<bool, Exhausted> {
+pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, budget: &Budget) -> Result<bool, Exhausted> {
     Ok(match (a, b) {
         (Value::Null, _) | (_, Value::Null) => same(a, b),
         (Value::Text(a), Value::Text(b)) => a == b,
@@ -146,11 +152,7 @@ pub(super) fn equal(a: &Value<'_>, b: &Value<'_>, budget: &mut Budget) -> Result
 
 /// How `a` and `b` stand to each other for `<` and its like: two texts by their characters, all else as numbers, lists
 /// beside texts as their texts. Nothing where one is not a number.
-pub(super) fn order(
-    a: &Value<'_>,
-    b: &Value<'_>,
-    budget: &mut Budget,
-) -> Result<Option<Ordering>, Exhausted> {
+pub(super) fn order(a: &Value<'_>, b: &Value<'_>, budget: &Budget) -> Result<Option<Ordering>, Exhausted> {
     let textual = |value: &Value<'_>| matches!(value, Value::Text(_) | Value::List(_) | Value::Object(_));
     Ok(match (a, b) {
         (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),

@@ -2,17 +2,30 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use super::Library;
-use super::budget::{Budget, Exhausted};
 use super::coerce;
-use super::networks::parse_address;
+use super::networks::{Networks, parse_address};
 use super::sem_ver::{Comparison, Version};
 use super::tree::{Binary, Expr, Given, Many, Order, SemVer, Texts, Unary};
 use super::value::Value;
-use super::var::{Data, Var, Way};
+use super::var::{Data, Truth, Var, Way};
+use crate::budget::{Budget, Exhausted};
 
 pub(super) type Outcome<T> = Result<T, Failure>;
+
+/// Bytes of a text that are searched for another one in one step.
+const SEARCHED_BYTES: usize = 16;
+
+/// Bytes of a version that are read in one step.
+const VERSION_BYTES: usize = 4;
+
+/// Steps that reading an address takes.
+const ADDRESS: usize = 6;
+
+/// Steps that keeping the truth of a cohort takes.
+const KEPT_COHORT: usize = 4;
 
 /// Why an evaluation has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +52,25 @@ pub(super) enum Scope<'s, 'a> {
 }
 
 /// One evaluation: it keeps nothing and changes nothing but its budget.
-pub(super) struct Evaluation<'a> {
+pub(super) struct Evaluation<'a, 'b> {
     pub(super) library: &'a Library,
     pub(super) data: &'a dyn Data,
-    pub(super) budget: Budget,
+    pub(super) budget: &'b Budget,
     /// Whether a targeting key was to be hashed that is not there.
     pub(super) lacks_key: bool,
+    /// Whether the key of the flag was asked for: what came of it holds for this evaluation alone.
+    pub(super) sees_flag: bool,
+    /// The cohorts that hold for this evaluation alone.
+    own_cohorts: BTreeMap<usize, Truth>,
 }
 
-impl<'a> Evaluation<'a> {
-    pub(super) fn new(library: &'a Library, data: &'a dyn Data) -> Evaluation<'a> {
-        Evaluation { library, data, budget: Budget::new(), lacks_key: false }
+impl<'a, 'b> Evaluation<'a, 'b> {
+    pub(super) fn new(library: &'a Library, data: &'a dyn Data, budget: &'b Budget) -> Evaluation<'a, 'b> {
+        Evaluation { library, data, budget, lacks_key: false, sees_flag: false, own_cohorts: BTreeMap::new() }
     }
+}
 
+impl<'a> Evaluation<'a, '_> {
     /// The value of an expression. Every operator has a function of its own, which keeps this one's stack frame small:
     /// it is there once for every level.
     pub(super) fn value(&mut self, expr: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
@@ -82,16 +101,9 @@ impl<'a> Evaluation<'a> {
             Expr::Each(each, operands) => self.each(*each, operands, scope),
             Expr::Reduce(operands) => self.reduce(operands, scope),
             Expr::SemVer(versions) => Ok(self.sem_ver(versions, scope)?.map_or(Value::Null, Value::Bool)),
-            Expr::InNetworks(address, networks) => match self.value(address, scope)? {
-                Value::Text(text) => Ok(parse_address(&text)
-                    .map_or(Value::Null, |address| Value::Bool(networks.contain(address)))),
-                _ => Ok(Value::Null),
-            },
+            Expr::InNetworks(address, networks) => self.in_networks(address, networks, scope),
             Expr::Matches(text, pattern) => match self.value(text, scope)? {
-                Value::Text(text) => {
-                    self.budget.spend(pattern.steps(text.len()))?;
-                    Ok(Value::Bool(pattern.is_match(&text)))
-                }
+                Value::Text(text) => Ok(Value::Bool(pattern.find(&text, self.budget)?)),
                 _ => Ok(Value::Null),
             },
         }
@@ -131,6 +143,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn var(&mut self, var: &Var) -> Outcome<Value<'a>> {
+        self.sees_flag |= matches!(var, Var::FlagKey);
         self.read(self.data.var(var))
     }
 
@@ -143,10 +156,32 @@ impl<'a> Evaluation<'a> {
     }
 
     fn cohort(&mut self, id: usize) -> Outcome<Value<'a>> {
-        match self.library.cohort(id) {
-            Some(expr) => Ok(Value::Bool(self.truth(expr, Scope::Data)?)),
-            None => Ok(Value::Null),
+        let Some(expr) = self.library.cohort(id) else { return Ok(Value::Null) };
+        let own = self.own_cohorts.get(&id).copied();
+        let truth = match own.or_else(|| self.data.cohort(id)) {
+            Some(truth) => truth,
+            None => self.truth_of_cohort(id, expr)?,
+        };
+        self.lacks_key |= truth.lacks_key;
+        self.sees_flag |= own.is_some();
+        Ok(Value::Bool(truth.holds))
+    }
+
+    /// Finds whether a cohort holds, and keeps it for as long as it stays so.
+    fn truth_of_cohort(&mut self, id: usize, expr: &'a Expr) -> Outcome<Truth> {
+        let before = (self.lacks_key, self.sees_flag);
+        (self.lacks_key, self.sees_flag) = (false, false);
+        let holds = self.truth(expr, Scope::Data)?;
+        // What there were no steps left to look up counted as absent.
+        self.budget.spend(KEPT_COHORT)?;
+        let truth = Truth { holds, lacks_key: self.lacks_key };
+        if self.sees_flag {
+            self.own_cohorts.insert(id, truth);
+        } else {
+            self.data.keep_cohort(id, truth);
         }
+        (self.lacks_key, self.sees_flag) = (self.lacks_key | before.0, self.sees_flag | before.1);
+        Ok(truth)
     }
 
     fn evaluator(&mut self, id: usize, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
@@ -165,6 +200,7 @@ impl<'a> Evaluation<'a> {
     fn item(&mut self, way: &Way, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         match scope {
             Scope::Item(item) => {
+                self.budget.spend(way.len())?;
                 let (value, scanned) = item.found_along(way);
                 self.budget.scan(scanned)?;
                 self.copied(value)
@@ -175,7 +211,7 @@ impl<'a> Evaluation<'a> {
 
     fn computed(&mut self, name: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         let name = self.value(name, scope)?;
-        let name = coerce::text(&name, &mut self.budget)?;
+        let name = coerce::text(&name, self.budget)?;
         self.named(&name, scope)
     }
 
@@ -234,7 +270,7 @@ impl<'a> Evaluation<'a> {
     ) -> Outcome<Value<'a>> {
         let [a, b] = operands;
         let (a, b) = (self.value(a, scope)?, self.value(b, scope)?);
-        let budget = &mut self.budget;
+        let budget = self.budget;
         Ok(match operator {
             Binary::Equal => Value::Bool(coerce::equal(&a, &b, budget)?),
             Binary::Unequal => Value::Bool(!coerce::equal(&a, &b, budget)?),
@@ -253,11 +289,11 @@ impl<'a> Evaluation<'a> {
     fn between(&mut self, order: Order, operands: &'a [Expr; 3], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         let [low, middle, high] = operands;
         let (low, middle) = (self.value(low, scope)?, self.value(middle, scope)?);
-        if !holds(order, &low, &middle, &mut self.budget)? {
+        if !holds(order, &low, &middle, self.budget)? {
             return Ok(Value::Bool(false));
         }
         let high = self.value(high, scope)?;
-        Ok(Value::Bool(holds(order, &middle, &high, &mut self.budget)?))
+        Ok(Value::Bool(holds(order, &middle, &high, self.budget)?))
     }
 
     fn many(&mut self, operator: Many, operands: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
@@ -289,7 +325,7 @@ impl<'a> Evaluation<'a> {
         let mut text = String::new();
         for operand in operands {
             let value = self.value(operand, scope)?;
-            coerce::append(&mut text, &value, &mut self.budget)?;
+            coerce::append(&mut text, &value, self.budget)?;
         }
         Ok(Value::from(text))
     }
@@ -310,7 +346,7 @@ impl<'a> Evaluation<'a> {
         if let Value::Text(std::borrow::Cow::Borrowed(text)) = text {
             return Ok(Value::from(coerce::substring(text, start, length)));
         }
-        let text = coerce::text(&text, &mut self.budget)?;
+        let text = coerce::text(&text, self.budget)?;
         let part = coerce::substring(&text, start, length).to_owned();
         self.copied(Value::from(part))
     }
@@ -357,14 +393,16 @@ impl<'a> Evaluation<'a> {
 
     /// An operand that may be a version: a text, or a number's.
     fn version_text(&mut self, expr: &'a Expr, scope: Scope<'_, 'a>) -> Outcome<Option<Cow<'a, str>>> {
-        if let Some(text) = self.text_of_var(expr)? {
-            return Ok(Some(text));
-        }
-        Ok(match self.value(expr, scope)? {
-            Value::Text(text) => Some(text),
-            Value::Number(number) => Some(Cow::Owned(coerce::number_text(number))),
-            _ => None,
-        })
+        let text = match self.text_of_var(expr)? {
+            Some(text) => text,
+            None => match self.value(expr, scope)? {
+                Value::Text(text) => text,
+                Value::Number(number) => Cow::Owned(coerce::number_text(number)),
+                _ => return Ok(None),
+            },
+        };
+        self.budget.spend(text.len() / VERSION_BYTES)?;
+        Ok(Some(text))
     }
 
     /// The text of a variable, without the way over a [`Value`]; nothing for other expressions and values.
@@ -379,7 +417,20 @@ impl<'a> Evaluation<'a> {
         Ok(text)
     }
 
+    fn in_networks(
+        &mut self,
+        address: &'a Expr,
+        networks: &Networks,
+        scope: Scope<'_, 'a>,
+    ) -> Outcome<Value<'a>> {
+        let Value::Text(text) = self.value(address, scope)? else { return Ok(Value::Null) };
+        self.budget.spend(ADDRESS)?;
+        let address = parse_address(&text);
+        Ok(address.map_or(Value::Null, |address| Value::Bool(networks.contain(address))))
+    }
+
     fn in_texts(&mut self, item: &'a Expr, texts: &Texts, scope: Scope<'_, 'a>) -> Outcome<bool> {
+        self.budget.spend(1)?;
         if let Some(text) = self.text_of_var(item)? {
             return Ok(texts.contain(&text));
         }
@@ -390,7 +441,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-fn holds(order: Order, a: &Value<'_>, b: &Value<'_>, budget: &mut Budget) -> Outcome<bool> {
+fn holds(order: Order, a: &Value<'_>, b: &Value<'_>, budget: &Budget) -> Outcome<bool> {
     let ordering = coerce::order(a, b, budget)?;
     Ok(ordering.is_some_and(|ordering| match order {
         Order::Less => ordering == Ordering::Less,
@@ -402,14 +453,18 @@ fn holds(order: Order, a: &Value<'_>, b: &Value<'_>, budget: &mut Budget) -> Out
 
 /// Whether `item` is in a list, as `===` has it, or part of a text. Null is part of no text, and
 /// nothing is part of the empty text.
-fn contained(item: &Value<'_>, all: &Value<'_>, budget: &mut Budget) -> Outcome<bool> {
+fn contained(item: &Value<'_>, all: &Value<'_>, budget: &Budget) -> Outcome<bool> {
     match (item, all) {
         (_, Value::List(list)) => {
             budget.spend(list.len())?;
             Ok(list.iter().any(|other| coerce::same(item, &other)))
         }
         (Value::Null, _) => Ok(false),
-        (_, Value::Text(text)) => Ok(!text.is_empty() && text.contains(&*coerce::text(item, budget)?)),
+        (_, Value::Text(text)) => {
+            // Searching takes longer than reading.
+            budget.spend(text.len() / SEARCHED_BYTES)?;
+            Ok(!text.is_empty() && text.contains(&*coerce::text(item, budget)?))
+        }
         _ => Ok(false),
     }
 }

@@ -1,6 +1,5 @@
 //! `fractional`: divides targeting keys among values, by weights, in one of flagd's arithmetics.
 
-use super::budget::Budget;
 use super::cbor;
 use super::coerce;
 use super::compile::{At, Expressions, Part, operands_of};
@@ -8,6 +7,7 @@ use super::eval::{Evaluation, Outcome, Scope};
 use super::tree::Expr;
 use super::value::Value;
 use super::var::{Data, Key, Var};
+use crate::budget::Budget;
 use crate::finding::Problem;
 use crate::json::Json;
 use crate::murmur3::Murmur3;
@@ -15,6 +15,8 @@ use crate::wire;
 
 /// The most that the weights of one `fractional` may add up to: flagd's limit.
 const MOST_WEIGHT: u32 = i32::MAX.unsigned_abs();
+/// Steps that hashing a key takes, and finding whose its bucket is.
+const HASHED: usize = 10;
 
 /// A compiled `fractional`.
 #[derive(Clone, Debug)]
@@ -162,12 +164,13 @@ fn sums(weights: impl Iterator<Item = u32>) -> Option<Vec<u32>> {
     sums.filter(|_| sum > 0)
 }
 
-impl<'a> Evaluation<'a> {
+impl<'a> Evaluation<'a, '_> {
     pub(super) fn fractional(&mut self, of: &'a Fractional, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
+        self.budget.spend(HASHED)?;
         let hash = match &of.by {
             Some(by) => {
                 let by = self.value(by, scope)?;
-                hash_of(&by, self.library.fractional, &mut self.budget)?
+                hash_of(&by, self.library.fractional, self.budget)?
             }
             None => self.hash_of_key()?,
         };
@@ -215,6 +218,7 @@ impl<'a> Evaluation<'a> {
     fn hash_of_key(&mut self) -> Outcome<Option<u32>> {
         let data: &'a dyn Data = self.data;
         let flag_key = data.var(&Var::FlagKey);
+        self.sees_flag |= !matches!(flag_key, Value::Null);
         let flag_key = if let Value::Text(text) = &flag_key { text } else { "" };
         let key = data.key();
         if key.is_missing() {
@@ -232,7 +236,7 @@ impl<'a> Evaluation<'a> {
             }
             (wire::Fractional::V2, Key::Value(key)) if key.is_truthy() => {
                 hash.write(flag_key.as_bytes());
-                hash.write(coerce::text(key, &mut self.budget)?.as_bytes());
+                hash.write(coerce::text(key, self.budget)?.as_bytes());
             }
             (wire::Fractional::V2, Key::Value(_)) => return Ok(None),
             (wire::Fractional::V3, key) => {
@@ -248,7 +252,7 @@ impl<'a> Evaluation<'a> {
 }
 
 /// The hash of a value: in v2 only texts have one, in v3 everything but null.
-fn hash_of(value: &Value<'_>, version: wire::Fractional, budget: &mut Budget) -> Outcome<Option<u32>> {
+fn hash_of(value: &Value<'_>, version: wire::Fractional, budget: &Budget) -> Outcome<Option<u32>> {
     let mut hash = Murmur3::new(0);
     match (version, value) {
         (wire::Fractional::V2, Value::Text(text)) => hash.write(text.as_bytes()),

@@ -5,7 +5,7 @@ use super::eval::{Evaluation, Failure, Outcome, Scope};
 use super::tree::{Each, Expr};
 use super::value::{List, Object, Value};
 
-impl<'a> Evaluation<'a> {
+impl<'a> Evaluation<'a, '_> {
     /// A list of expressions.
     pub(super) fn list(&mut self, items: &'a [Expr], scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         let mut values = Vec::new();
@@ -44,6 +44,7 @@ impl<'a> Evaluation<'a> {
         let items = if let Value::List(list) = &list { Some(list) } else { None };
         let mut values = Vec::new();
         for item in items.into_iter().flat_map(List::iter) {
+            self.budget.spend(1)?;
             let value = self.value(body, Scope::Item(&item))?;
             match (each, value.is_truthy()) {
                 (Each::Map, _) => values.push(value),
@@ -116,7 +117,7 @@ impl<'a> Evaluation<'a> {
 
     fn if_missing(&mut self, name: Value<'a>, scope: Scope<'_, 'a>) -> Outcome<Option<Value<'a>>> {
         let value = {
-            let name = coerce::text(&name, &mut self.budget)?;
+            let name = coerce::text(&name, self.budget)?;
             self.named(&name, scope)?
         };
         let is_missing = match value {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::value::Value;
+use crate::budget::Budget;
 use crate::finding::Problem;
 use crate::headers::{is_token, kept_name};
 
@@ -57,6 +58,11 @@ impl Way {
         }
     }
 
+    /// How many steps it has.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Its steps.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|step| &**step)
@@ -80,10 +86,32 @@ pub trait Data {
         Key::Value(self.var(&Var::TargetingKey))
     }
 
+    /// Whether a cohort holds, if that was found before.
+    fn cohort(&self, _: usize) -> Option<Truth> {
+        None
+    }
+
+    /// Takes down whether a cohort holds.
+    fn keep_cohort(&self, _: usize, _: Truth) {}
+
+    /// What evaluations for it may take together; each as much as a request, where nothing is said.
+    fn budget(&self) -> Option<&Budget> {
+        None
+    }
+
     /// The value of a flag, by the number that the compiler was given for it; null where it has none.
     fn flag(&self, _: u32) -> Value<'_> {
         Value::Null
     }
+}
+
+/// Whether a cohort holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truth {
+    /// Whether it does.
+    pub holds: bool,
+    /// Whether, on the way, a targeting key was to be hashed that is not there.
+    pub lacks_key: bool,
 }
 
 /// A targeting key that is hashed.

@@ -9,6 +9,7 @@ use super::hostname::{Hostname, Hosts};
 use super::path::Filed;
 use super::tiers::Tiers;
 use super::{BELOW_HOSTNAME, CompiledEntry, Entry, Target};
+use crate::budget::Exhausted;
 use crate::finding::{Findings, Path, Problem};
 use crate::pattern::Pattern;
 use crate::policy::Parts;
@@ -20,6 +21,11 @@ const MOST_PAIRS_OF_A_ROLLOUT: usize = 4_096;
 /// The most such pairs of a policy, which a document of some MiB could have billions of. It bounds the memory, to some
 /// 50 MB: 20,000 rollouts may have 25 pairs each.
 const MOST_PAIRS: usize = 500_000;
+
+/// Steps that looking at an entry takes.
+const FILING: usize = 1;
+/// Steps that putting one in its place takes that holds.
+const FOUND: usize = 10;
 
 /// The rollouts of a policy by what requests they are about. Empty by default.
 #[derive(Debug, Default)]
@@ -97,7 +103,10 @@ impl Index {
         let text = Pattern::text(target.path);
         for host in self.hosts.find(target.host) {
             self.find_below(host, target.path, |slot| {
-                found.extend(self.filings_in(slot).filter(|number| self.holds(*number, target, text)));
+                let held = self
+                    .filings_in(slot)
+                    .map_while(|number| Some((number, self.holds(number, target, text).ok()?)));
+                found.extend(held.filter(|(_, holds)| *holds).map(|(number, _)| number));
             });
         }
         self.put_in_order(found);
@@ -174,9 +183,16 @@ impl Index {
         })
     }
 
-    fn holds(&self, filing: u32, target: &Target<'_>, text: Option<&str>) -> bool {
+    fn holds(&self, filing: u32, target: &Target<'_>, text: Option<&str>) -> Result<bool, Exhausted> {
+        target.budget.spend(FILING)?;
         let entry = self.filing(filing).and_then(|filing| self.entries.get(filing.entry as usize));
-        entry.is_some_and(|entry| entry.is_match(target, text))
+        let Some(entry) = entry else { return Ok(false) };
+        let holds = entry.is_match(target, text)?;
+        if holds {
+            target.budget.spend(FOUND)?;
+        }
+        // What there was nothing left to look up counted as absent.
+        if target.budget.is_exhausted() { Err(Exhausted) } else { Ok(holds) }
     }
 
     /// Of numbers of filings makes rollouts, each by its best filing.

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 
 use super::saturated;
+use crate::budget::{Budget, Exhausted};
 use crate::finding::{Findings, Path, Problem};
 use crate::pattern::{self, Pattern};
 use crate::wire::{self, PathMatchType};
@@ -54,15 +55,23 @@ impl Filed {
 
 impl PathRule {
     /// Whether it matches `path`; `text` is what [`Pattern::text`] makes of it.
-    pub(super) fn is_match(&self, path: &[u8], text: Option<&str>) -> bool {
-        match self {
+    pub(super) fn is_match(
+        &self,
+        path: &[u8],
+        text: Option<&str>,
+        budget: &Budget,
+    ) -> Result<bool, Exhausted> {
+        Ok(match self {
             PathRule::Exact(exact) => exact.as_bytes() == path,
             PathRule::Prefix(prefix) if prefix.is_empty() => true,
             PathRule::Prefix(prefix) => {
                 path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
             }
-            PathRule::Pattern(pattern) => text.is_some_and(|text| pattern.is_match(text)),
-        }
+            PathRule::Pattern(pattern) => match text {
+                Some(text) => pattern.find(text, budget)?,
+                None => false,
+            },
+        })
     }
 }
 
@@ -117,7 +126,8 @@ mod tests {
     #[track_caller]
     fn check(kind: PathMatchType, value: &str, path: &str, expected: bool) {
         let compiled = compile_value(kind, value, &mut Findings::default()).unwrap();
-        assert_eq!(compiled.rule.is_match(path.as_bytes(), Some(path)), expected, "{kind:?} {value} {path}");
+        let is_match = compiled.rule.is_match(path.as_bytes(), Some(path), &Budget::default());
+        assert_eq!(is_match, Ok(expected), "{kind:?} {value} {path}");
     }
 
     #[test]

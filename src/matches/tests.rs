@@ -259,6 +259,7 @@ fn find(index: &Index, request: &Request) -> Vec<u32> {
         method: request.method.as_bytes(),
         headers: &headers,
         query: &query,
+        budget: &Budget::default(),
     };
     let mut found = vec![77];
     index.find(&target, &mut found);

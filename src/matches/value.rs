@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::budget::{Budget, Exhausted};
 use crate::finding::{Findings, Path, Problem};
 use crate::headers::{is_token, kept_name};
 use crate::pattern::Pattern;
@@ -28,11 +29,14 @@ impl ValueRule {
     }
 
     /// Whether `found`, the value of that name, is what it must be.
-    pub(super) fn is_match(&self, found: Option<Cow<'_, [u8]>>) -> bool {
-        let Some(found) = found else { return false };
+    pub(super) fn is_match(&self, found: Option<Cow<'_, [u8]>>, budget: &Budget) -> Result<bool, Exhausted> {
+        budget.spend(1)?;
+        let Some(found) = found else { return Ok(false) };
         match &self.value {
-            Value::Exact(exact) => **exact == *found,
-            Value::Pattern(pattern) => Pattern::text(&found).is_some_and(|text| pattern.is_match(text)),
+            Value::Exact(exact) => Ok(**exact == *found),
+            Value::Pattern(pattern) => {
+                Pattern::text(&found).map_or(Ok(false), |text| pattern.find(text, budget))
+            }
         }
     }
 }
@@ -123,7 +127,8 @@ mod tests {
                 name: "x".into(),
                 value: Value::compile(&rule, &mut Findings::default()).unwrap(),
             };
-            assert_eq!(rule.is_match(found.map(Cow::Borrowed)), expected, "{value} {found:?}");
+            let is_match = rule.is_match(found.map(Cow::Borrowed), &Budget::default());
+            assert_eq!(is_match, Ok(expected), "{value} {found:?}");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What OFREP's clients get: status, headers and JSON.
 
-use std::fmt::Write;
-use std::hash::Hasher;
+use std::hash::BuildHasher;
 
-use fnv::FnvHasher;
+use foldhash::fast::FixedState;
 
-use crate::bucket::fmix64;
+use crate::budget::{Budget, STEPS};
 use crate::flag::{Error, Flag, Resolution};
 use crate::json::quoted;
+
+/// The room that a flag is given in the answer for all of them: what a small one needs.
+const ANSWER_BYTES: usize = 96;
 
 /// An answer, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,19 +20,31 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// The body: JSON or nothing.
     pub body: String,
+    /// Whether more was asked than the budget of a request holds.
+    pub is_exhausted: bool,
+    /// How many steps of that it took.
+    pub steps: usize,
 }
 
 impl Answer {
     /// Nothing but a status.
     pub(super) fn empty(status: u32) -> Answer {
-        Answer { status, headers: Vec::new(), body: String::new() }
+        Answer { status, headers: Vec::new(), body: String::new(), is_exhausted: false, steps: 0 }
     }
 
-    fn json(status: u32, body: String) -> Answer {
-        Answer { status, headers: vec![("content-type", "application/json".to_owned())], body }
+    /// JSON.
+    pub(crate) fn json(status: u32, body: String) -> Answer {
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Answer { headers, body, ..Answer::empty(status) }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+    pub(super) fn with_spent(mut self, budget: &Budget) -> Answer {
+        self.is_exhausted = budget.is_exhausted();
+        self.steps = STEPS - budget.left();
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
         self.headers.push((name, value.into()));
         self
     }
@@ -88,7 +102,8 @@ impl Answer {
         metadata: &str,
         none_match: Option<&[u8]>,
     ) -> Answer {
-        let mut body = String::from(r#"{"flags":["#);
+        let mut body = String::with_capacity(ANSWER_BYTES * flags.size_hint().1.unwrap_or(0));
+        body.push_str(r#"{"flags":["#);
         for (i, (flag, resolution)) in flags.enumerate() {
             if i > 0 {
                 body.push(',');
@@ -110,9 +125,7 @@ impl Answer {
 
 /// The ETag of a body: the body is all that was evaluated, whatever it was evaluated from.
 fn etag(body: &str) -> String {
-    let mut hasher = FnvHasher::default();
-    hasher.write(body.as_bytes());
-    format!("\"{:016x}\"", fmix64(hasher.finish()))
+    format!("\"{:016x}\"", FixedState::with_seed(0).hash_one(body))
 }
 
 /// Whether a list of entity tags has `etag`, which somebody on the way may have made a weak one.
@@ -130,8 +143,8 @@ fn push_flag(body: &mut String, flag: &Flag, resolution: Resolution) -> bool {
         Resolution { why: Err(error), .. } => Err((error.code(), details(error))),
         Resolution { why: Ok(reason), variant, .. } => Ok((reason, variant)),
     };
-    body.push('{');
-    push_member(body, "key", &quoted(&flag.key));
+    body.push_str("{\"key\":");
+    push_quoted(body, &flag.key);
     match resolved {
         Err((code, details)) => push_error(body, code, details),
         Ok((reason, variant)) => {
@@ -139,8 +152,10 @@ fn push_flag(body: &mut String, flag: &Flag, resolution: Resolution) -> bool {
             if let Some(variant) = variant {
                 push_member(body, "value", &variant.json);
             }
-            push_member(body, "reason", &quoted(reason.as_str()));
-            push_member(body, "variant", &quoted(variant.map_or("", |variant| &variant.name)));
+            body.push_str(",\"reason\":");
+            push_quoted(body, reason.as_str());
+            body.push_str(",\"variant\":");
+            push_quoted(body, variant.map_or("", |variant| &variant.name));
         }
     }
     if !flag.metadata.is_empty() {
@@ -157,9 +172,20 @@ fn push_error(body: &mut String, code: &str, details: &str) {
 
 /// Writes a member of an object, with a comma before it unless it is the first.
 fn push_member(body: &mut String, name: &str, json: &str) {
-    let comma = if body.ends_with('{') { "" } else { "," };
-    // Writing to a String does not fail.
-    let _ = write!(body, "{comma}\"{name}\":{json}");
+    body.push_str(if body.ends_with('{') { "\"" } else { ",\"" });
+    body.push_str(name);
+    body.push_str("\":");
+    body.push_str(json);
+}
+
+/// Writes a text as JSON: the answer for all flags is made of short ones, few of which need an escape.
+fn push_quoted(body: &mut String, text: &str) {
+    if text.bytes().any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
+        return body.push_str(&quoted(text));
+    }
+    body.push('"');
+    body.push_str(text);
+    body.push('"');
 }
 
 fn details(error: Error) -> &'static str {

@@ -1,5 +1,6 @@
 //! The context of an evaluation: the body of a request for flags, and the request itself.
 
+use crate::budget::Budget;
 use crate::decide::{Request, Values};
 use crate::effects::set_cookies;
 use crate::flag::{Flag, Resolution};
@@ -80,6 +81,12 @@ impl<'a> Evaluating<'a> {
     #[must_use]
     pub fn resolve(&self, flag: &'a Flag) -> Resolution {
         self.values.resolve(flag, Some(self.context))
+    }
+
+    /// What is left of what the request may ask.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        self.values.budget()
     }
 
     /// The cookies that keep the ids that were drawn.

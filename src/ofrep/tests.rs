@@ -384,7 +384,7 @@ fn an_id_that_is_drawn_comes_back_in_a_cookie() {
 
 #[test]
 fn all_flags_of_a_request_share_their_steps() {
-    let list = vec!["0"; 20_000].join(",");
+    let list = vec!["0"; 2_000].join(",");
     let loops = r#"{ "state": "ENABLED", "variants": { "on": true }, "defaultVariant": "on",
                      "targeting": { "if": [{ "some": [{ "var": "list" }, { "var": "" }] }, "on"] } }"#;
     let flags: Vec<String> = (0..100).map(|i| format!(r#""f{i}": {loops}"#)).collect();
@@ -392,7 +392,7 @@ fn all_flags_of_a_request_share_their_steps() {
     let body = format!(r#"{{"context": {{"list": [{list}]}}}}"#);
     let answer = Ask { body: &body, ..POST }.answer_under(&policy).unwrap();
     let failures = answer.body.matches("GENERAL").count();
-    // Each takes more than twenty thousand of a million steps, so the first have enough and the last do not.
+    // Each takes some six thousand of a hundred thousand steps, so the first have enough and the last do not.
     assert!((20..90).contains(&failures), "{failures}");
     let one =
         Ask { path: "/ofrep/v1/evaluate/flags/f99", body: &body, ..POST }.answer_under(&policy).unwrap();

@@ -173,6 +173,7 @@ impl Shared {
     pub fn send(&self, answer: &Answer) {
         let _ = host::send_response(answer.status, &answer.headers, &answer.body);
         self.metrics.outcome("ofrep_requests", &answer.status.to_string());
+        self.metrics.count("budget_exhausted", usize::from(answer.is_exhausted));
     }
 
     /// Sends the current stream what is known of a rollout's shadow.

@@ -110,6 +110,7 @@ impl Stream {
         self.apply(effects);
         self.copying = Copying::go_on(&shared, begun, is_whole).map(Box::new);
         self.count(in_force.as_deref(), &decisions);
+        shared.metrics.count("budget_exhausted", usize::from(decisions.is_exhausted));
         shared.metrics.count("passes_refused", passes.refused + decisions.passes_refused);
         if passes.explain() {
             self.guards = Some(shared.explain_guards(&decisions));

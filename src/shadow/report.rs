@@ -39,12 +39,7 @@ pub fn answer(
         }
         None => (404, format!("{{\"error\":{}}}", quoted("no such rollout, or it compares nothing"))),
     };
-    let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
-    Answer {
-        status,
-        headers: headers.map(|(name, value)| (name, value.to_owned())).into(),
-        body: body + "\n",
-    }
+    Answer::json(status, body + "\n").with("cache-control", "no-store")
 }
 
 fn document(rollout: &str, shadow: &Shadow, comparison: &Comparison, record: &Record, now_ms: i64) -> String {

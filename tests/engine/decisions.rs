@@ -7,7 +7,9 @@
 use std::fs;
 
 use mulkko::cases::{Asked, File, Found, Stage};
-use mulkko::decide::{Decisions, Node, Request, Trust};
+use mulkko::decide::{
+    Decision, Decisions, Node, Reason, Request, Step, Trust, Values, Watch, decide, decide_watched,
+};
 use mulkko::dry_run::{Host, applied};
 use mulkko::effects::{Edit, Effects, effects};
 use mulkko::headers::Headers;
@@ -162,6 +164,103 @@ fn a_request_gets_sixty_headers_and_those_of_mulkko_first() {
         // What an earlier hop said otherwise does not stay.
         let removed = |name: &str| effects.edits.contains(&Edit::Remove(name.as_bytes()));
         assert!(removed("x-mulkko-r70") && !removed("x-mulkko-r71"));
+    });
+}
+
+/// A condition that takes more steps than a request has.
+fn endless() -> Value {
+    let sixty: Vec<u32> = (0..60).collect();
+    let within = |body: Value| json!({ "all": [sixty, body] });
+    within(within(within(json!({ "!=": [{ "var": "" }, -1] }))))
+}
+
+#[test]
+fn entries_of_matches_spend_the_budget_first() {
+    let dear: Vec<Value> = (0..40)
+        .map(|i| {
+            let pattern = format!("((a*)*(a*)*(a*)*(a*)*)*b{i}");
+            let mut rollout = canary(&format!("r{i}"), 100, "/");
+            rollout["matches"] = json!([
+                { "path": { "value": "/a" }, "headers": [{ "name": "x-a", "type": "RegularExpression", "value": pattern }] },
+                { "path": { "value": "/" } },
+            ]);
+            rollout
+        })
+        .collect();
+    let policy = json!({ "keys": { "user": { "from": [{ "header": "x-user-id" }] } }, "rollouts": dear });
+    let stage = stage(&policy, json!({}));
+    let long = "a".repeat(4_000);
+    for (path, is_exhausted) in [("/b", false), ("/a", true)] {
+        stage.run.decided(&get(path, &[("x-a", &long), ("x-user-id", "u")]).pairs(&[]), |decisions, _| {
+            assert_eq!(decisions.is_exhausted, is_exhausted, "{path}");
+            // What was found before it was used up is the default.
+            let is_default = |it: &Decision| it.reason == Reason::Default;
+            assert_eq!(decisions.list.iter().all(is_default), is_exhausted, "{path}: {:?}", decisions.list);
+            assert_eq!(decisions.list.len(), 40, "{path}");
+        });
+    }
+}
+
+#[test]
+fn a_cohort_is_found_once_for_each_targeting_key() {
+    // A quarter of the budget, for each time that it is found.
+    let eighty: Vec<u32> = (0..80).collect();
+    let body = json!({ "all": [eighty, { "==": [{ "var": "" }, { "var": "" }] }] });
+    let dear = json!({ "all": [eighty, body] });
+    let rollouts = |when: &Value, keys: &[&str]| -> Vec<Value> {
+        (0..8)
+            .map(|i| {
+                let mut rollout = canary(&format!("r{i}"), 100, "/");
+                rollout["when"] = when.clone();
+                rollout["key"] = json!(keys[i % keys.len()]);
+                rollout
+            })
+            .collect()
+    };
+    let policy = |rollouts: &[Value]| {
+        json!({
+            "keys": { "user": { "from": [{ "header": "x-user-id" }] }, "other": { "from": [{ "header": "x-other" }] },
+                      "third": { "from": [{ "header": "x-third" }] } , "fourth": { "from": [{ "header": "x-third" }] },
+                      "fifth": { "from": [{ "header": "x-third" }] } },
+            "cohorts": { "dear": dear },
+            "rollouts": rollouts,
+        })
+    };
+    let cohort = json!({ "cohort": "dear" });
+    for (when, keys, is_exhausted) in [
+        (&dear, &["user"][..], true),
+        (&cohort, &["user"], false),
+        (&json!({ "and": [cohort, cohort, cohort, cohort, cohort] }), &["user"], false),
+        (&cohort, &["user", "other", "third", "fourth", "fifth"], true),
+    ] {
+        let stage = stage(&policy(&rollouts(when, keys)), json!({}));
+        stage.run.decided(&get("/", &[("x-user-id", "u")]).pairs(&[]), |decisions, _| {
+            assert_eq!(decisions.is_exhausted, is_exhausted, "{when} {keys:?}: {} steps", decisions.steps);
+        });
+    }
+}
+
+#[test]
+fn what_only_an_explanation_looks_at_spends_nothing() {
+    struct Looks;
+    impl Watch for Looks {
+        fn took(&self, _: u32, _: Step<'_>, values: &Values<'_>) {
+            values.budget().apart(|| assert!(values.budget().spend(90_000).is_ok()));
+        }
+    }
+    let mut rollout = canary("r", 100, "/");
+    rollout["when"] = endless();
+    let policy = json!({
+        "keys": { "user": { "from": [{ "header": "x-user-id" }] } },
+        "rollouts": [canary("before", 100, "/"), rollout],
+    });
+    let stage = stage(&policy, json!({}));
+    stage.run.asked(&get("/", &[("x-user-id", "u")]).pairs(&[]), |request| {
+        let watched = decide_watched(&stage.run.policy, *request, &Looks);
+        assert_eq!(watched, decide(&stage.run.policy, *request));
+        assert!(watched.is_exhausted);
+        let reasons: Vec<&str> = watched.list.iter().map(|it| it.reason.as_str()).collect();
+        assert_eq!(reasons, ["STATIC", "DEFAULT"]);
     });
 }
 

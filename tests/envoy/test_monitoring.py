@@ -124,6 +124,7 @@ def test_kinds_are_what_envoy_says(watched):
     assert {name: told.get(name) for name in kinds} == kinds
     # The others have the rest.
     rest = {"hostcall_failures", "policy_signed_timestamp_seconds", "cluster_missing", "headers_dropped"}
+    rest.add("budget_exhausted")
     assert set(told) - set(kinds) == {f"mulkko_{name}" for name in rest}
 
 

@@ -196,7 +196,7 @@ impl Explain {
                 unmatched: self.unmatched(document, run, &decisions, &asked)?,
                 flags: flags
                     .iter()
-                    .filter_map(|id| self.of_flag(*id, request, policy, &conditions))
+                    .filter_map(|id| self.of_flag(*id, request, policy, &conditions, &decisions))
                     .collect(),
                 headers: headers.collect(),
                 filter_state: effects
@@ -251,13 +251,16 @@ impl Explain {
         request: &Request<'_>,
         policy: &Policy,
         conditions: &Conditions,
+        decisions: &Decisions,
     ) -> Option<OfFlag> {
         let flag = policy.flag(id)?;
         // Of those that go upstream nobody asks: no context concerns them.
         let context = self.context.clone().filter(|_| self.flags.iter().any(|key| **key == *flag.key));
         let context = context.map(|it| it.without_known(&Values::new(policy, *request)));
         let values = Values::new(policy, *request);
-        let resolution = values.resolve(flag, context.as_ref());
+        let exported = decisions.flags.iter().find(|(exported, _)| *exported == id && context.is_none());
+        let resolution =
+            exported.map_or_else(|| values.resolve(flag, context.as_ref()), |(_, resolution)| *resolution);
         let variant = resolution.variant.and_then(|variant| flag.variant(variant));
         Some(OfFlag {
             flag: flag.key.to_string(),
@@ -268,7 +271,10 @@ impl Explain {
                 Err(error) => error.code(),
             },
             exported: policy.exported_flags.contains(&id),
-            targeting: conditions.targeting(id, &values, context.as_ref()).filter(|_| flag.enabled),
+            targeting: values
+                .budget()
+                .apart(|| conditions.targeting(id, &values, context.as_ref()))
+                .filter(|_| flag.enabled),
         })
     }
 

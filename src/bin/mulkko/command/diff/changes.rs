@@ -223,7 +223,8 @@ impl Libraries {
     /// Which branch a request takes, under the policy of that side.
     pub fn taken(&self, side: usize, said: &Said<'_>, asked: &Asked<'_>) -> Option<usize> {
         let (library, seen) = (self.0.get(side)?, said.id.seen(asked)?);
-        let holds = |condition: &Condition| condition.holds(library, &seen);
+        let budget = asked.values.budget();
+        let holds = |condition: &Condition| budget.apart(|| condition.holds(library, &seen));
         said.compiled.iter().position(|branch| branch.conditions.iter().all(holds))
     }
 

@@ -54,7 +54,7 @@ pub struct Notes<'p> {
 impl Watch for Notes<'_> {
     fn took(&self, id: RolloutId, step: Step<'_>, values: &Values<'_>) {
         let Some(rollout) = self.policy.rollout(id) else { return };
-        let told = self.told(rollout, step, values);
+        let told = values.budget().apart(|| self.told(rollout, step, values));
         let mut noted = self.noted.borrow_mut();
         let at = noted.iter().position(|(known, _)| *known == id).unwrap_or_else(|| {
             noted.push((id, OfRollout::default()));
@@ -62,7 +62,8 @@ impl Watch for Notes<'_> {
         });
         let Some((_, of)) = noted.get_mut(at) else { return };
         of.steps.extend(told);
-        if let (Step::Split(_), Some(key)) = (step, values.known_key(rollout.key)) {
+        let key = || values.budget().apart(|| values.known_key(rollout.key));
+        if let (Step::Split(_), Some(key)) = (step, key()) {
             of.timeline = timeline::of(rollout, rollout.seed.bucket(key));
         }
     }
@@ -119,6 +120,7 @@ impl Notes<'_> {
                 plain("guard", format!("has rolled the variant back to {}", name(rollout.default)))
             }
             Step::Missing => plain("cluster", format!("is missing: {}", name(rollout.default))),
+            Step::Exhausted => plain("budget", format!("is used up: {}", name(rollout.default))),
             Step::Shadow(shadowing) => self.shadow(rollout.shadow.as_deref()?, shadowing),
         })
     }
