@@ -169,7 +169,7 @@ test-differential: $(VENV)/.rust $(VENV)/.npm ## ten thousand flags and contexts
 BENCH := $(VENV)/bench/bin/python
 
 .PHONY: bench
-bench: bench-engine bench-turns bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push ## all that follow
+bench: bench-engine bench-turns bench-budget bench-instructions bench-price bench-swap bench-envoy bench-shadow bench-serve bench-push ## all that follow
 
 .PHONY: bench-engine
 bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and as wasm; flags beside other engines
@@ -182,6 +182,12 @@ bench-engine: $(VENV)/.rust $(VENV)/.tests ## deciding and loading, natively and
 bench-turns: $(VENV)/.rust $(VENV)/.tests ## the longest step of loading, and its memory, for the worst documents: tests/bench/turns.md
 	CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(PYTHON) $(CURDIR)/tests/bench/turns.py --out tests/bench" \
 		cargo bench --bench turns --target $(TARGET) --no-default-features
+
+.PHONY: bench-budget
+bench-budget: $(VENV)/.rust $(VENV)/.tests ## what the dearest policies and requests take, in ms and in steps of the budget: tests/bench/budget.md
+	MULKKO_CPU_TIME=1 CARGO_PROFILE_BENCH_OPT_LEVEL=s CARGO_TARGET_WASM32_WASIP1_RUNNER="$(NODE)" \
+		cargo bench --bench budget --target $(TARGET) --no-default-features > tests/bench/budget.md
+	cat tests/bench/budget.md
 
 # The runner must be of the version that the benchmark is built with. valgrind comes with `apt-get install valgrind`.
 .PHONY: bench-instructions

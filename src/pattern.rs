@@ -4,6 +4,10 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
+mod literals;
+
+use literals::Literals;
+
 use crate::budget::{Budget, Exhausted};
 use crate::finding::{Findings, Problem};
 
@@ -20,6 +24,9 @@ const LEAST_KIB: usize = 2;
 const STATES_OF_A_KIB: usize = 64;
 /// How many states the smallest programs have.
 const FEWEST_STATES: usize = 16;
+/// What the matcher takes for a byte of text, in steps of a budget: so many, and one for so many states.
+const STEPS_OF_A_BYTE: usize = 2;
+const STATES_OF_A_STEP: usize = 6;
 /// The most capturing groups: the matcher keeps two offsets for every group in every state.
 const MOST_GROUPS: usize = 32;
 
@@ -32,6 +39,8 @@ pub struct Pattern {
     regex: Regex,
     /// How many states its program has, rounded up to a power of two.
     states: usize,
+    /// What is looked for before the matcher is asked.
+    literals: Option<Literals>,
 }
 
 impl Pattern {
@@ -63,16 +72,17 @@ impl Pattern {
             return Err(Problem::over_limit("capturing groups", MOST_GROUPS, groups));
         }
         // A comment at the end (`(?x) a # b`) swallows the parenthesis; only then a new line means nothing.
-        Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
+        let whole = Pattern::whole(&format!(r"\A(?:{pattern})\z")).or_else(|error| {
             Pattern::whole(&format!("\\A(?:{pattern}\n)\\z")).map_err(|_| problem(pattern, &error))
-        })
+        });
+        whole.map(|whole| Pattern { literals: Literals::of(pattern), ..whole })
     }
 
     fn whole(pattern: &str) -> Result<Pattern, regex_lite::Error> {
         let mut states = FEWEST_STATES;
         loop {
             match build(pattern, states) {
-                Ok(regex) => return Ok(Pattern { regex, states }),
+                Ok(regex) => return Ok(Pattern { regex, states, literals: None }),
                 Err(error) if states >= MOST_STATES => return Err(error),
                 Err(_) => states *= 2,
             }
@@ -87,7 +97,7 @@ impl Pattern {
     /// Whether it matches `text` from start to end. A text over 4,096 bytes is not matched.
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
-        text.len() <= LONGEST_TEXT_BYTES && self.regex.is_match(text)
+        text.len() <= LONGEST_TEXT_BYTES && self.told(text).unwrap_or_else(|| self.regex.is_match(text))
     }
 
     /// As [`Pattern::is_match`], out of a budget: time goes with the size of both text and pattern.
@@ -98,8 +108,17 @@ impl Pattern {
         if text.len() > LONGEST_TEXT_BYTES {
             return Ok(false);
         }
-        budget.spend(text.len() * (2 + self.states / 6))?;
-        Ok(self.is_match(text))
+        budget.spend(self.literals.as_ref().map_or(0, |literals| literals.steps(text.len())))?;
+        if let Some(told) = self.told(text) {
+            return Ok(told);
+        }
+        budget.spend(text.len() * (STEPS_OF_A_BYTE + self.states / STATES_OF_A_STEP))?;
+        Ok(self.regex.is_match(text))
+    }
+
+    /// Whether it matches, where its literals tell.
+    fn told(&self, text: &str) -> Option<bool> {
+        self.literals.as_ref()?.tell(text)
     }
 
     /// These bytes as patterns read them: none that are not UTF-8 or are over 4,096 bytes, which no pattern matches.
@@ -274,6 +293,18 @@ mod tests {
         fn no_pattern_panics(pattern in r"([\[\](){}?*+|^$\\:,<>Pxbims0-9 #&~=!/u\n.-]|start|end|alpha|한){0,24}", text in ".{0,16}") {
             if let Ok(pattern) = Pattern::compile(&pattern, &mut Findings::default()) {
                 let _ = pattern.is_match(&text);
+            }
+        }
+
+        #[test]
+        fn literals_tell_what_the_matcher_does(
+            pattern in r"(\(\?i\))?(\.\*){0,2}([abAB/]{1,3}|\\.|\\\\|\.\*?|\?|\*|\+|\||\(|\(\?:|\)|\[[ab^]{1,2}\]|\^|\$|\{0\}|\{2\}|\{,|\\d|\\<|\\n|é|K|\u{212a}){0,8}(\.\*){0,2}",
+            text in "[abAB/.kK\u{212a}\n]{0,6}",
+        ) {
+            if let Ok(compiled) = Pattern::compile(&pattern, &mut Findings::default())
+                && let Some(told) = compiled.told(&text)
+            {
+                prop_assert_eq!(told, compiled.regex.is_match(&text), "{} {:?}", pattern, text);
             }
         }
 

@@ -9,7 +9,7 @@ use crate::flag::{Error, Flag, Resolution};
 use crate::json::quoted;
 
 /// The room that a flag is given in the answer for all of them: what a small one needs.
-const ANSWER_BYTES: usize = 96;
+const ANSWER_BYTES: usize = 128;
 
 /// An answer, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,8 +166,10 @@ fn push_flag(body: &mut String, flag: &Flag, resolution: Resolution) -> bool {
 }
 
 fn push_error(body: &mut String, code: &str, details: &str) {
-    push_member(body, "errorCode", &quoted(code));
-    push_member(body, "errorDetails", &quoted(details));
+    body.push_str(if body.ends_with('{') { "\"errorCode\":" } else { ",\"errorCode\":" });
+    push_quoted(body, code);
+    body.push_str(",\"errorDetails\":");
+    push_quoted(body, details);
 }
 
 /// Writes a member of an object, with a comma before it unless it is the first.

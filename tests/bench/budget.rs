@@ -1,13 +1,13 @@
 //! What the dearest policies and requests take, beside the budget: `make bench-budget`.
 //!
-//! One program for the native and the wasm figures. Each request is decided several times; the shortest time counts, for
-//! other programs run beside.
+//! One program for the native and the wasm figures. Each request is decided several times: for the first time while the
+//! VM has not optimised all of the code, then as fast as it goes.
 //!
-//!     budget --list
-//!     budget NAME...
+//!     budget [NAME...]
 
 #![expect(clippy::expect_used, reason = "a benchmark may stop at what cannot be")]
 
+#[expect(dead_code, reason = "its policies are of other benchmarks")]
 mod scenario;
 
 use std::hint::black_box;
@@ -83,29 +83,31 @@ fn longest(part: &str) -> String {
     format!("{}{part}", "a".repeat(4_096 - part.len()))
 }
 
+type Make = fn() -> Case;
+
 /// The dearest cases, by name.
-const ALL: &[(&str, fn() -> Case)] = &[
+const ALL: &[(&str, Make)] = &[
     ("one rollout", || case(policy("", 1, |_| String::new()), request("/", &[]))),
     ("a pattern of many states", || {
         whens(
-            r#"{"matches": [{"var": "request.headers.x"}, "((a*)*(a*)*(a*)*(a*)*){9}b"]}"#,
+            r#"{"matches": [{"var": "request.headers.x"}, "((a*)*(a*)*(a*)*(a*)*){9}[bc]"]}"#,
             &[("x", &longest(""))],
         )
     }),
     ("a pattern of 200 states", || {
         whens(
-            r#"{"matches": [{"var": "request.headers.x"}, "((a*)*(a*)*(a*)*(a*)*){2}b"]}"#,
+            r#"{"matches": [{"var": "request.headers.x"}, "((a*)*(a*)*(a*)*(a*)*){2}[bc]"]}"#,
             &[("x", &longest("").split_off(3_700))],
         )
     }),
     ("a pattern of 1,000 states", || {
         whens(
-            r#"{"matches": [{"var": "request.headers.x"}, "((a*)*(a*)*(a*)*(a*)*){9}b"]}"#,
+            r#"{"matches": [{"var": "request.headers.x"}, "((a*)*(a*)*(a*)*(a*)*){9}[bc]"]}"#,
             &[("x", &longest("").split_off(4_000))],
         )
     }),
     ("a pattern of few states", || {
-        whens(r#"{"matches": [{"var": "request.headers.x"}, "(a|aa)*b{i}?c"]}"#, &[("x", &longest("b"))])
+        whens(r#"{"matches": [{"var": "request.headers.x"}, "(a|aa)*[bc]"]}"#, &[("x", &longest("b"))])
     }),
     ("a pattern with classes", || {
         whens(
@@ -126,8 +128,8 @@ const ALL: &[(&str, fn() -> Case)] = &[
         )
     }),
     ("path patterns", || {
-        let of_rollout = |i: usize| {
-            format!(r#", "matches": [{{"path": {{"type": "RegularExpression", "value": "/(a|aa)*b{i}"}}}}]"#)
+        let of_rollout = |_: usize| {
+            r#", "matches": [{"path": {"type": "RegularExpression", "value": "/(a|aa)*[bc]"}}]"#.to_owned()
         };
         case(policy("", 1_000, of_rollout), request(&format!("/{}", longest("").split_off(1)), &[]))
     }),
@@ -161,7 +163,7 @@ const ALL: &[(&str, fn() -> Case)] = &[
         let of_rollout = |_: usize| format!(r#", "matches": [{entries}]"#);
         case(policy("", 100, of_rollout), request("/", &[]))
     }),
-    ("20,000 attributes of 16 cookies", || {
+    ("2,000 attributes of 16 cookies", || {
         let sources = all(16, |i| format!(r#"{{"cookie": "c{i}"}}"#));
         let attributes = all(2_000, |i| format!(r#""a{i}": [{sources}]"#));
         let of_rollout = |i: usize| format!(r#", "when": {{"var": "a{i}"}}"#);
@@ -171,7 +173,7 @@ const ALL: &[(&str, fn() -> Case)] = &[
             request("/", &[("cookie", &cookies)]),
         )
     }),
-    ("keys of 16 parameters", || {
+    ("2,000 keys of 16 parameters", || {
         let sources = all(16, |i| format!(r#"{{"query": "c{i}"}}"#));
         let keys = all(2_000, |i| format!(r#""k{i}": {{"from": [{sources}]}}"#));
         let query = "%61&".repeat(REQUEST_BYTES / 4);
@@ -190,7 +192,7 @@ const ALL: &[(&str, fn() -> Case)] = &[
         case(policy("", 50, |_| format!(r#", "force": [{entries}]"#)), request("/", &[]))
     }),
     ("one cohort for 200 rollouts", || {
-        let cohort = r#""cohorts": {"c": {"matches": [{"var": "request.headers.x"}, "(a|aa)*b"]}},"#;
+        let cohort = r#""cohorts": {"c": {"matches": [{"var": "request.headers.x"}, "(a|aa)*[bc]"]}},"#;
         case(
             policy(cohort, 200, |_| r#", "when": {"cohort": "c"}"#.to_owned()),
             request("/", &[("x", &longest(""))]),
@@ -204,7 +206,7 @@ const ALL: &[(&str, fn() -> Case)] = &[
             request("/", &[("x", "a")]),
         )
     }),
-    ("holdouts", || {
+    ("2,000 rollouts and 20,000 holdouts", || {
         let holdouts = all(20_000, |i| format!(r#"{{"name": "h{i}", "key": "user", "percent": 0.01}}"#));
         let key = "k".repeat(1_000);
         let headers = request("/", &[]).into_iter().filter(|(name, _)| name != "x-user-id");
@@ -332,7 +334,7 @@ const ALL: &[(&str, fn() -> Case)] = &[
         let flags = all(600, |i| {
             format!(
                 r#""f{i}": {{"state": "ENABLED", "variants": {{"on": true, "off": false}}, "defaultVariant": "off",
-                "targeting": {{"if": [{{"matches": [{{"var": "request.headers.x"}}, "(a|aa)*b"]}}, "on"]}},
+                "targeting": {{"if": [{{"matches": [{{"var": "request.headers.x"}}, "(a|aa)*[bc]"]}}, "on"]}},
                 "metadata": {{"mulkko.export": true}}}}"#
             )
         });
@@ -390,7 +392,7 @@ fn ofrep(flags: &str, members: &str, headers: &[(&str, &str)]) -> Case {
 }
 
 /// Decides once, and works out what is done; how many steps it took.
-fn run(policy: &Policy, case: &Case) -> (usize, bool) {
+fn run(policy: &Policy, case: &Case) -> usize {
     let pairs = case.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     let headers = Headers::of_request(pairs, Trust::Edge);
     let (passes, node) = (Passes::default(), Node::default());
@@ -405,7 +407,7 @@ fn run(policy: &Policy, case: &Case) -> (usize, bool) {
     let Some(body) = &case.body else {
         let decisions = decide(policy, request);
         black_box(effects(Some(policy), &decisions, &request));
-        return (decisions.steps, decisions.is_exhausted);
+        return decisions.steps;
     };
     let ofrep = Ofrep {
         prefix: "/ofrep/v1".into(),
@@ -413,39 +415,25 @@ fn run(policy: &Policy, case: &Case) -> (usize, bool) {
         allow_origins: Box::default(),
         max_body_bytes: REQUEST_BYTES,
     };
-    let Some(Begun::Asked(asked)) = ofrep.begin(None, Trust::Edge, &headers) else { return (0, false) };
+    let Some(Begun::Asked(asked)) = ofrep.begin(None, Trust::Edge, &headers) else { return 0 };
     let answer = black_box(asked.answer(body.as_bytes(), Some(policy), request));
-    (answer.steps, answer.is_exhausted)
+    answer.steps
 }
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
-    if asked.iter().any(|it| it == "--list") {
-        return ALL.iter().for_each(|(name, _)| println!("{name}"));
-    }
+    println!("| request | first, ms | then, ms | steps of {STEPS} |\n|---|---|---|---|");
     for (name, case) in ALL.iter().filter(|(name, _)| asked.is_empty() || asked.iter().any(|it| it == name)) {
         let case = case();
-        let policy = match Policy::parse(case.policy.as_bytes(), &Clusters::default()) {
-            Ok(policy) => policy,
-            Err(findings) => {
-                println!("{name}: {}", findings.first().map(ToString::to_string).unwrap_or_default());
-                continue;
-            }
-        };
-        let (mut first, mut least, mut spent) = (0.0, f64::INFINITY, (0, false));
-        for round in 0..ROUNDS {
+        let policy = Policy::parse(case.policy.as_bytes(), &Clusters::default()).expect("a policy");
+        let (mut first_ms, mut least_ms, mut steps) = (None, f64::INFINITY, 0);
+        for _ in 0..ROUNDS {
             let start = Instant::now();
-            spent = run(&policy, &case);
-            let took = start.elapsed().as_secs_f64() * 1e3;
-            if round == 0 {
-                first = took;
-            }
-            least = took.min(least);
+            steps = run(&policy, &case);
+            let took_ms = start.elapsed().as_secs_f64() * 1e3;
+            first_ms.get_or_insert(took_ms);
+            least_ms = took_ms.min(least_ms);
         }
-        let (steps, is_exhausted) = spent;
-        let all_of_it = if is_exhausted { "all" } else { "" };
-        #[expect(clippy::cast_precision_loss, reason = "a few")]
-        let each = least * 1e6 / steps.max(1) as f64;
-        println!("{name}|{first:.2}|{least:.2}|{steps}|{all_of_it}|{each:.0}|{STEPS}");
+        println!("| {name} | {:.2} | {least_ms:.2} | {steps} |", first_ms.unwrap_or_default());
     }
 }
