@@ -37,8 +37,19 @@ pub struct Member<'a> {
     pub rollout: &'a str,
     /// The member: `mulkko.checkout-v2=canary`.
     pub text: String,
-    /// What vouches for it, where something does: `checkout-v2.500000.<mac>`.
-    pub entry: Option<String>,
+    /// What vouches for it.
+    pub voucher: Voucher,
+}
+
+/// What vouches for a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// Nothing does.
+    None,
+    /// An entry of `mulkko.mk`: `checkout-v2.500000.<mac>`.
+    Entry(String),
+    /// An entry for which there is no room, so that nobody has made it.
+    Dropped,
 }
 
 /// What becomes of a `baggage` header.
@@ -79,11 +90,13 @@ pub fn rewrite(
 ) -> Rewritten {
     let inbound = header.unwrap_or_default();
     let parted = Parted::of(inbound, ours, lacks);
+    let unmade = ours.iter().filter(|member| member.voucher == Voucher::Dropped).count();
     if parted.is_written(ours, lacks.is_some()) {
-        return Rewritten { header: Header::Unchanged, dropped: 0 };
+        return Rewritten { header: Header::Unchanged, dropped: unmade };
     }
     let (bytes, dropped) = Outbound::of(&parted, ours, lacks.is_some());
-    Rewritten { header: if bytes.is_empty() { Header::Removed } else { Header::Set(bytes) }, dropped }
+    let header = if bytes.is_empty() { Header::Removed } else { Header::Set(bytes) };
+    Rewritten { header, dropped: dropped + unmade }
 }
 
 /// An inbound header by whose its members are.
@@ -156,7 +169,10 @@ impl<'h> Parted<'h> {
 
     /// What vouches for our decisions, then what vouched for others.
     fn entries<'e>(&'e self, ours: &'e [Member<'_>]) -> impl Iterator<Item = &'e str> {
-        let own = ours.iter().filter_map(|member| member.entry.as_deref());
+        let own = ours.iter().filter_map(|member| match &member.voucher {
+            Voucher::Entry(entry) => Some(&**entry),
+            Voucher::None | Voucher::Dropped => None,
+        });
         own.chain(self.vouched.iter().map(|entry| entry.text))
     }
 }
@@ -361,7 +377,8 @@ mod tests {
     #[test]
     fn what_vouches_is_written_anew() {
         let entry = |rollout: &str| format!("{rollout}.500000.AAAAAAAAAAAAAAAAAAAAAA");
-        let ours = [Member { rollout: "a", text: "mulkko.a=x".to_owned(), entry: Some(entry("a")) }];
+        let ours =
+            [Member { rollout: "a", text: "mulkko.a=x".to_owned(), voucher: Voucher::Entry(entry("a")) }];
         let lacks = |name: &str| name == "z";
         let (a, b, z) = (entry("a"), entry("b"), entry("z"));
         for (header, expected) in [
@@ -430,7 +447,7 @@ mod tests {
         let member = |(rollout, variant): &(&'a str, &str)| Member {
             rollout,
             text: format!("mulkko.{rollout}={variant}"),
-            entry: None,
+            voucher: Voucher::None,
         };
         decisions.iter().map(member).collect()
     }

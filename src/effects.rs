@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::baggage::{self, Header, Member};
+use crate::baggage::{self, Header, Member, Voucher};
 use crate::cookie;
 use crate::decide::{Decision, Decisions, Minted, Request, Trust};
 use crate::headers::Headers;
@@ -122,17 +122,19 @@ impl<'a> Writing<'a> {
         let mut room = self.room(policy, decisions);
         let mut of_variants: Vec<(&'a str, Cow<'a, [u8]>)> = Vec::new();
         let mut cluster = None;
+        let mut entries = mesh::Room::default();
         for decision in &decisions.list {
             let Some(rollout) = policy.rollout(decision.rollout) else { continue };
             let Some(variant) = rollout.variant(decision.variant) else { continue };
             states.push((rollout.called.state(), &variant.name));
             states.push((rollout.called.reason_state(), decision.reason.as_str()));
             let hour = || mesh::hour(self.request.proxy.now_ms());
-            let entry = |macs: &Macs| macs.entry(policy, decision.rollout, decision.variant, hour());
+            let mut voucher =
+                |macs: &Macs| macs.voucher(policy, decision.rollout, decision.variant, hour(), &mut entries);
             members.push(Member {
                 rollout: &rollout.name,
                 text: rollout.member(variant),
-                entry: self.request.macs.and_then(entry),
+                voucher: self.request.macs.map_or(Voucher::None, &mut voucher),
             });
             self.named(rollout.called.header(), &variant.name, &mut room);
             if decision.applies {

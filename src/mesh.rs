@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac_sha256::HMAC;
 
+use crate::baggage::Voucher;
 use crate::finding::Problem;
 use crate::pass::check_secret;
 use crate::policy::{Policy, RolloutId};
@@ -85,6 +86,26 @@ impl Macs {
         !self.keys.0.is_empty()
     }
 
+    /// What vouches for a decision in an hour, where `room` has as many bytes left as that takes. A mac that nobody would
+    /// read is not made, however many rollouts a request meets.
+    #[must_use]
+    pub fn voucher(
+        &self,
+        policy: &Policy,
+        id: RolloutId,
+        variant: VariantId,
+        hour: i64,
+        room: &mut Room,
+    ) -> Voucher {
+        let name = policy.rollout(id).filter(|_| self.has_keys()).map(|rollout| &*rollout.name);
+        let Some(name) = name else { return Voucher::None };
+        let bytes = name.len() + hour.to_string().len() + MAC_CHARS + 2;
+        if !room.take(bytes) {
+            return Voucher::Dropped;
+        }
+        self.entry(policy, id, variant, hour).map_or(Voucher::None, Voucher::Entry)
+    }
+
     /// The entry that vouches for a decision in an hour: `<rollout>.<hour>.<mac>`; `None` without a key.
     #[must_use]
     pub fn entry(&self, policy: &Policy, id: RolloutId, variant: VariantId, hour: i64) -> Option<String> {
@@ -144,6 +165,26 @@ impl Macs {
     }
 }
 
+/// The room that entries of `mulkko.mk` have.
+#[derive(Debug)]
+pub struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        // No dot stands before the first.
+        Room(MOST_BYTES + 1)
+    }
+}
+
+impl Room {
+    /// Takes room for an entry of so many bytes, and the dot before it; whether there is so much.
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes + 1);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
 /// Compares in constant time.
 fn is_same(mac: &Mac, found: &[u8; MAC_CHARS]) -> bool {
     let differing =
@@ -185,6 +226,8 @@ pub fn entries(value: &str) -> impl Iterator<Item = Entry<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configuration::Configuration;
+    use crate::dry_run::DryRun;
     use crate::policy::Clusters;
 
     const NOW_MS: i64 = 1_800_000_000_000;
@@ -211,6 +254,37 @@ mod tests {
         let whole = HMAC::mac("mulkko/1\nshop\nnext\nb\n500000", KEY);
         assert_eq!(entry, format!("next.500000.{}", Base64UrlUnpadded::encode_string(&whole[..16])));
         assert_eq!(Macs::new("shop", keys(&[b"short"])).entry(&policy(), 0, VariantId(1), 0), None);
+    }
+
+    #[test]
+    fn macs_are_made_for_what_is_decided_and_has_room_alone() {
+        let rollout = |i: usize| {
+            let path = if i < 2_000 { "many".to_owned() } else { i.to_string() };
+            format!(
+                r#"{{"name": "r{i}", "matches": [{{"path": {{"value": "/{path}"}}}}], "default": "a",
+                "variants": {{"a": {{}}, "b": {{}}}}, "strategy": {{"dark": {{"variant": "b"}}}}}}"#
+            )
+        };
+        let rollouts: Vec<String> = (0..20_000).map(rollout).collect();
+        let text = format!(r#"{{"rollouts": [{}]}}"#, rollouts.join(","));
+        let policy = Policy::parse(text.as_bytes(), &Clusters::default()).unwrap();
+        let mut run = DryRun::new(policy, &Configuration::parse(b"{}").unwrap(), NOW_MS);
+        run.macs = Some(Macs::new("shop", keys(&[KEY])));
+        let mut decided = |path: &str, now_ms| {
+            run.host.now_ms = now_ms;
+            let pairs =
+                [(b":path".to_vec(), path.as_bytes().to_vec()), (b":method".to_vec(), b"GET".to_vec())];
+            let dropped = run.decided(&pairs, |_, effects| effects.baggage_members_dropped);
+            (dropped, run.macs.as_ref().unwrap().made.lock().unwrap().len())
+        };
+        // At the turn of an hour as in it.
+        for now_ms in [NOW_MS - 1, NOW_MS, NOW_MS] {
+            assert_eq!(decided("/2000", now_ms), (0, 1));
+        }
+        assert_eq!(decided("/2001", NOW_MS), (0, 2));
+        // Entries of `r0` to `r9` have 32 bytes and a dot, the next ninety one more; 63 members have room beside them.
+        let entries = 10 + (MOST_BYTES + 1 - 10 * 33) / 34;
+        assert_eq!(decided("/many", NOW_MS), ((2_000 - entries) + (2_000 - 63), 2 + entries));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 """What a decision does to a request, seen from upstream, from the routes, from the access log and from the metrics."""
 
+import json
+
 from documents import canary, user
 from stage import in_force, load_policy, marked, wait_until
 
@@ -116,3 +118,29 @@ def test_two_rollouts_on_one_path_both_decide_and_the_more_exact_one_wins_the_cl
     assert echo.starting("x-m") == {"x-mark": "exact", "x-mulkko-exact": "canary", "x-mulkko-checkout-v2": "canary"}
     assert echo.request["upstream"] == "checkout-v1"
     assert set(echo.header("baggage").split(",")) == {"mulkko.exact=canary", "mulkko.checkout-v2=canary"}
+
+
+def test_a_request_that_uses_up_its_budget_gets_defaults_and_is_counted(set_stage):
+    """OFREP's requests have a budget too."""
+    loop = {"!=": [{"var": ""}, -1]}
+    for _ in range(3):
+        loop = {"all": [list(range(60)), loop]}
+    policy = canary(100)
+    policy["rollouts"][0]["force"] = [
+        {"when": {"and": [{"==": [{"var": "request.headers.x-dear"}, "yes"]}, loop]}, "variant": "canary"}
+    ]
+    flag = {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on", "metadata": {"mulkko.public": True}}
+    policy["flags"] = {"dear": {**flag, "targeting": {"if": [loop, "on"]}}, "plain": flag}
+    stage = set_stage(policy=policy, plugin={"ofrep": {"prefix": "/ofrep/v1"}})
+    stage.wait_for_all_workers(in_force(1), headers=[user(1)])
+    before = stage.metric("budget_exhausted")
+    for dear, variant in [("no", "canary"), ("yes", "stable")]:
+        assert stage.echo("/checkout", user(1), ("x-dear", dear)).header("x-mulkko-checkout-v2") == variant
+    assert stage.metric("budget_exhausted") - before == 1
+    reasons = {labels["reason"]: value for name, labels, value in stage.metrics() if name == "requests"}
+    assert reasons["DEFAULT"] == 1
+    with stage.connect() as connection:
+        response = connection.send("POST", "/ofrep/v1/evaluate/flags", body=b"{}")
+    found = {flag["key"]: flag.get("errorCode", flag.get("value")) for flag in json.loads(response.body)["flags"]}
+    assert found == {"dear": "GENERAL", "plain": True}
+    assert stage.metric("budget_exhausted") - before == 2
