@@ -5,7 +5,7 @@
 TARGET := wasm32-wasip1
 RELEASE := target/$(TARGET)/release
 WASM := $(RELEASE)/mulkko.wasm
-WASM_MAX := 1240000
+WASM_MAX := 1260000
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP = -m pip install --quiet --disable-pip-version-check --require-hashes

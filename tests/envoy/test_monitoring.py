@@ -41,10 +41,16 @@ def rollout(name, path, **variant):
 
 
 def signed(folder):
-    """A signed policy, with a cluster that is missing and more headers than a request gets; and who may sign it."""
+    """A signed policy, with a cluster that is missing, more headers than a request gets, and a condition that uses up its
+    budget; and who may sign it.
+    """
     made = json.loads(subprocess.run([COMMAND, "keygen", "--kid", "a", "--format", "json"], capture_output=True, check=True).stdout)
     many = [rollout(f"many-{i}", "/many", headers={f"x-many-{i}": "1"}) for i in range(40)]
-    document = {"name": "signed", "revision": 1, "rollouts": [rollout("gone", "/gone", cluster="checkout-v3"), *many]}
+    dear = {"!=": [{"var": ""}, -1]}
+    for _ in range(3):
+        dear = {"all": [list(range(60)), dear]}
+    rollouts = [rollout("gone", "/gone", cluster="checkout-v3"), rollout("dear", "/dear") | {"when": dear}, *many]
+    document = {"name": "signed", "revision": 1, "rollouts": rollouts}
     (folder / "policy.json").write_text(json.dumps(document))
     environment = {**os.environ, "MULKKO_SIGNING_KEY": json.dumps(made["private"])}
     token = subprocess.run([COMMAND, "sign", folder / "policy.json"], capture_output=True, check=True, env=environment).stdout
@@ -67,6 +73,7 @@ def watched(tmp_path_factory):
         third.wait_for_metric("policy_revision", 1)
         third.get("/gone")
         third.get("/many")
+        third.get("/dear")
         for upstream in ("checkout-v1", "checkout-v2"):
             stage.behave(upstream, **HEALTHY)
         stage.wait_for_metric("policy_revision", 1)
@@ -123,8 +130,7 @@ def test_kinds_are_what_envoy_says(watched):
     told = {name: kind for names, kind, _ in METRICS for name in re.findall(r"`(\w+)`", names)}
     assert {name: told.get(name) for name in kinds} == kinds
     # The others have the rest.
-    rest = {"hostcall_failures", "policy_signed_timestamp_seconds", "cluster_missing", "headers_dropped"}
-    rest.add("budget_exhausted")
+    rest = {"hostcall_failures", "policy_signed_timestamp_seconds", "cluster_missing", "headers_dropped", "budget_exhausted"}
     assert set(told) - set(kinds) == {f"mulkko_{name}" for name in rest}
 
 
