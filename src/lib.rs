@@ -65,6 +65,7 @@
 //! | what a new version would have answered | [`shadow`] |
 //! | how a policy comes into force | [`update`], [`lease`] |
 //! | deciding without a proxy | [`dry_run`], [`cases`] |
+//! | texts that the command reads and edits | `command` |
 //! | what is likely not what was meant | [`lint`] |
 //! | the proxy: host calls, root contexts, streams, metrics, shared data | `plugin` |
 //!
@@ -92,6 +93,8 @@ pub mod baggage;
 pub mod bucket;
 pub mod budget;
 pub mod cases;
+#[cfg(all(feature = "command", not(target_arch = "wasm32")))]
+pub mod command;
 pub mod configuration;
 pub mod cookie;
 pub mod decide;

@@ -1,7 +1,6 @@
 //! `mulkko explain`: what a request gets, and every step on the way to it.
 
 pub mod conditions;
-mod curl;
 pub mod expression;
 mod shown;
 mod steps;
@@ -13,6 +12,7 @@ use std::cell::RefCell;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use mulkko::cases::Asked;
+use mulkko::command::curl;
 use mulkko::decide::{Decision, Decisions, Request, Values, decide, decide_watched};
 use mulkko::dry_run::DryRun;
 use mulkko::effects::{self, Edit};

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use mulkko::cases::Asked;
+use mulkko::command::curl::header;
 use mulkko::decide::Node;
 use mulkko::dry_run::DryRun;
 use mulkko::guard::RolledBack;
@@ -158,15 +159,6 @@ pub struct At {
     /// The instant, as 2026-12-01T09:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub at: Option<i64>,
-}
-
-/// A header of a command line.
-pub fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
-    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
-    is_name
-        .then(|| (name.to_owned(), value.trim().to_owned()))
-        .ok_or_else(|| "expected `name: value`".to_owned())
 }
 
 fn property(text: &str) -> Result<(Vec<String>, String), String> {

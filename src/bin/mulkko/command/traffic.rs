@@ -2,7 +2,6 @@
 
 mod access_log;
 mod keys;
-mod log_format;
 mod parallel;
 mod sample;
 mod template;

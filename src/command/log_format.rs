@@ -50,6 +50,7 @@ impl LogFormat {
     }
 
     /// The headers that a line tells; `None` where it is not of this format.
+    #[must_use]
     pub fn headers<'l>(&'l self, line: &'l str) -> Option<Vec<(&'l str, &'l str)>> {
         let mut rest = line.strip_prefix(&*self.start)?;
         let mut headers = Vec::new();

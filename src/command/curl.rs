@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use mulkko::cases::Asked;
 use url::Url;
 
-use super::super::request::header;
+use crate::cases::Asked;
 
 /// What of curl's options a decision can depend on, and those beside them that people use.
 #[derive(Debug, Parser)]
@@ -109,6 +108,18 @@ struct Curl {
     dump_header: Option<String>,
     #[arg(short = 'c', long)]
     cookie_jar: Option<String>,
+}
+
+/// A header of a command line.
+///
+/// # Errors
+/// When it is none.
+pub fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
+    is_name
+        .then(|| (name.to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| "expected `name: value`".to_owned())
 }
 
 /// The request that a command line of curl makes.
