@@ -137,7 +137,7 @@ test-envoy-oldest: ## a few of them on the oldest Envoy
 .PHONY: test-long
 test-long: $(VENV)/.rust ## all that follow, with what each took
 	python3 tests/lanes.py "setup build plugins" -- \
-		"test-envoy-all" "test-soak test-envoy-long test-simulations test-differential test-azure lint-apart"
+		"test-envoy-all" "test-soak test-envoy-long test-simulations test-differential test-azure fuzz lint-apart"
 
 .PHONY: test-envoy-all
 test-envoy-all: $(addprefix test-envoy-on-,$(ENVOYS)) ## the tests in Envoy on each version that mulkko is for, beside the newest
@@ -158,6 +158,19 @@ test-simulations: $(VENV)/.rust ## the engine's laws on a hundred times as many 
 	CARGO_PROFILE_QUICK_OVERFLOW_CHECKS=true CARGO_PROFILE_QUICK_DEBUG_ASSERTIONS=true MULKKO_SUITES=$(SUITES) PROPTEST_CASES=25600 \
 		cargo test --profile quick --no-default-features --lib --test engine
 	cargo run --release --locked --manifest-path tests/guard/Cargo.toml -- --check
+
+# What drives libFuzzer. It is for nightly compilers: RUSTC_BOOTSTRAP has a stable one take the same options. There is no
+# `unsafe` that an address sanitizer would look into.
+CARGO_FUZZ := target/cargo-fuzz/bin/cargo-fuzz
+
+.PHONY: fuzz
+fuzz: $(VENV)/.rust $(CARGO_FUZZ) ## each of tests/fuzz/targets for SECONDS (60), or T="headers edits": what it finds is in target/fuzz/found
+	RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) build --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz
+	python3 tests/fuzz/run.py --seconds $(or $(SECONDS),60) --out target/fuzz \
+		--binaries target/fuzz/$$(rustc --print host-tuple)/release $(T)
+
+$(CARGO_FUZZ):
+	cargo install cargo-fuzz --locked --version 0.13.1 --root target/cargo-fuzz
 
 .PHONY: test-differential
 test-differential: $(VENV)/.rust $(VENV)/.npm ## ten thousand flags and contexts, beside flagd's own evaluators
@@ -230,7 +243,7 @@ guard-report: ## what the guard makes of simulated canaries, beside other tools:
 
 .PHONY: deps
 deps: ## install what Debian or Ubuntu must add for the tests (rustup, Python 3.11 or later and make are there)
-	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc libc6-dev python3-venv prometheus prometheus-alertmanager skopeo docker-registry'
+	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx wrk gcc g++ libc6-dev python3-venv prometheus prometheus-alertmanager skopeo docker-registry'
 
 .PHONY: rust
 rust: $(VENV)/.rust ## put in place the compiler, with its targets and components
@@ -251,7 +264,7 @@ $(RELEASE)/examples/.built: $(wildcard tests/plugins/*.rs) Cargo.lock
 # three hundred packages that nothing else has use for.
 CLIPPY := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build
 # Packages whose dependencies are nothing that mulkko needs: each has a lock file, which must follow ours.
-APART := tests/guard tests/bench/flags tests/bench/instructions
+APART := tests/guard tests/bench/flags tests/bench/instructions tests/fuzz
 RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
 .PHONY: lint
@@ -270,7 +283,7 @@ lint-apart: $(VENV)/.rust ## clippy for the packages that simulate and measure
 	for it in $(APART); do cargo clippy --locked --all-targets --manifest-path $$it/Cargo.toml -- -D warnings || exit; done
 
 .PHONY: size
-size: build ## the wasm's size, at most 1,240 kB
+size: build ## the wasm's size, at most 1,260 kB
 	@bytes=$$(wc -c < $(WASM)); echo "$(WASM): $$((bytes / 1000)) kB"; test $$bytes -le $(WASM_MAX)
 
 .PHONY: clean

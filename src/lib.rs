@@ -93,7 +93,7 @@ pub mod baggage;
 pub mod bucket;
 pub mod budget;
 pub mod cases;
-#[cfg(all(feature = "command", not(target_arch = "wasm32")))]
+#[cfg(all(feature = "texts", not(target_arch = "wasm32")))]
 pub mod command;
 pub mod configuration;
 pub mod cookie;
