@@ -52,10 +52,10 @@ impl Budget {
         self.0.get().is_none()
     }
 
-    /// How many steps are left.
+    /// How many steps were taken; more than there were, once more was asked.
     #[must_use]
-    pub fn left(&self) -> usize {
-        self.0.get().unwrap_or(0)
+    pub fn spent(&self) -> usize {
+        self.0.get().map_or(STEPS + 1, |left| STEPS - left)
     }
 
     /// Has somebody look who is no part of what the request asks, as who explains it: that has a budget of its own.
@@ -95,11 +95,11 @@ mod tests {
     fn once_more_is_asked_than_there_is_nothing_is_left() {
         let budget = Budget::default();
         assert_eq!(budget.spend(STEPS - 1), Ok(()));
-        assert_eq!((budget.left(), budget.apart(|| budget.spend(STEPS)), budget.left()), (1, Ok(()), 1));
+        assert_eq!((budget.apart(|| budget.spend(STEPS)), budget.spent()), (Ok(()), STEPS - 1));
         assert_eq!(budget.spend(1), Ok(()));
         assert_eq!((budget.spend(0), budget.is_exhausted()), (Ok(()), false));
         assert_eq!((budget.spend(1), budget.is_exhausted()), (Err(Exhausted), true));
-        assert_eq!((budget.spend(0), budget.left()), (Err(Exhausted), 0));
+        assert_eq!((budget.spend(0), budget.spent()), (Err(Exhausted), STEPS + 1));
         assert_eq!((budget.apart(|| budget.spend(1)), budget.is_exhausted()), (Ok(()), true));
     }
 }

@@ -9,7 +9,6 @@ mod values;
 use std::fmt;
 
 use crate::bucket::{Bucket, Seed, Threshold};
-use crate::budget::STEPS;
 use crate::flag::{FlagId, Resolution};
 use crate::guard::{Exposure, RolledBack};
 use crate::headers::Headers;
@@ -179,8 +178,6 @@ pub struct Decisions {
     pub shadow: Option<Shadowed>,
     /// Whether the request asked more of the policy than its budget holds.
     pub is_exhausted: bool,
-    /// How many steps of its budget it took.
-    pub steps: usize,
 }
 
 /// That a request is copied.
@@ -244,6 +241,9 @@ pub enum Shadowing {
 pub trait Watch {
     /// A step was taken for a rollout, with these values at hand.
     fn took(&self, _rollout: RolloutId, _step: Step<'_>, _values: &Values<'_>) {}
+
+    /// All was decided.
+    fn decided(&self, _values: &Values<'_>) {}
 }
 
 impl Watch for () {}
@@ -273,10 +273,9 @@ pub fn decide_watched<W: Watch>(policy: &Policy, request: Request<'_>, watch: &W
     };
     let flags = exported(policy, &values);
     let passes_refused = request.passes.forced().filter(|forced| asks_in_vain(policy, forced)).count();
-    let budget = values.budget();
-    let (is_exhausted, steps) = (budget.is_exhausted(), STEPS - budget.left());
-    let minted = values.into_minted();
-    Decisions { list, flags, minted, passes_refused, exposures, shadow, is_exhausted, steps }
+    let is_exhausted = values.budget().is_exhausted();
+    watch.decided(&values);
+    Decisions { list, flags, minted: values.into_minted(), passes_refused, exposures, shadow, is_exhausted }
 }
 
 /// The flags that every request carries upstream.

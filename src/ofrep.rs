@@ -163,12 +163,15 @@ impl Asked {
         let Some(policy) = policy else {
             return self.failed(500, "PROVIDER_NOT_READY", "no policy is in force yet");
         };
+        let known = Values::new(policy, request);
         let context = match (Context::read(body), request.trust()) {
-            (Ok(context), Trust::Edge) => context.without_known(&Values::new(policy, request)),
+            (Ok(context), Trust::Edge) => context.without_known(&known),
             (Ok(context), Trust::Mesh) => context,
             (Err(problem), _) => return self.failed(400, "INVALID_CONTEXT", &problem),
         };
         let evaluating = Evaluating::new(policy, request, &context);
+        // Of one budget: what there was nothing left to look for is not the caller's to say.
+        let _ = evaluating.budget().spend(known.budget().spent());
         let answer = match &self.key {
             Some(key) => match policy.flag_keyed(key).filter(|flag| self.is_there(flag)) {
                 Some(flag) => Answer::single(flag, evaluating.resolve(flag)),
@@ -184,7 +187,7 @@ impl Asked {
                 Answer::bulk(flags, metadata, none_match.as_deref())
             }
         };
-        let answer = answer.with_spent(evaluating.budget());
+        let answer = answer.with_exhausted(evaluating.budget().is_exhausted());
         self.finish(answer.with_cookies(evaluating.cookies()))
     }
 

@@ -24,6 +24,9 @@ const MAX_KEY_BYTES: usize = 1_024;
 /// Steps that asking the proxy for a property takes: some two microseconds.
 const PROPERTY: usize = 100;
 
+/// Steps that a level of a caller's context takes.
+const LEVEL: usize = 2;
+
 /// An id that was drawn for this request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Minted {
@@ -168,6 +171,10 @@ impl<'a> Values<'a> {
     pub fn key_or_mint(&self, id: KeyId) -> Option<&[u8]> {
         if let Some(key) = self.key(id) {
             return Some(key);
+        }
+        // It may have one that there was nothing left to look for.
+        if self.budget.is_exhausted() {
+            return None;
         }
         let cell = self.key_cell(id)?;
         let minted = cell.minted.get_or_init(|| {
@@ -354,7 +361,7 @@ pub struct Seen<'v, 'a> {
 impl<'a> Seen<'_, 'a> {
     /// What the context says, where there is one.
     fn said(&self, way: &Way) -> Value<'a> {
-        if self.values.budget.spend(way.len()).is_err() {
+        if self.values.budget.spend(LEVEL * way.len()).is_err() {
             return Value::Null;
         }
         self.context.and_then(|context| context.follow(way)).map_or(Value::Null, Value::from)
@@ -424,7 +431,7 @@ impl Data for Seen<'_, '_> {
     fn text<'s>(&'s self, var: &Var) -> Option<Cow<'s, str>> {
         match (var, self.context) {
             (Var::Other(way), Some(context)) => {
-                self.values.budget.spend(way.len()).ok()?;
+                self.values.budget.spend(LEVEL * way.len()).ok()?;
                 match context.follow(way)? {
                     Json::Text(text) => Some(Cow::Borrowed(text)),
                     _ => None,

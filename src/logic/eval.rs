@@ -15,6 +15,9 @@ use crate::budget::{Budget, Exhausted};
 
 pub(super) type Outcome<T> = Result<T, Failure>;
 
+/// Steps that a level of a name takes that is computed.
+const NAME_STEPS: usize = 4;
+
 /// Bytes of a text that are searched for another one in one step.
 const SEARCHED_BYTES: usize = 16;
 
@@ -191,6 +194,7 @@ impl<'a> Evaluation<'a, '_> {
     /// What `name` stands for where it is not known before.
     pub(super) fn named(&mut self, name: &str, scope: Scope<'_, 'a>) -> Outcome<Value<'a>> {
         self.budget.make(name.len())?;
+        self.budget.spend(NAME_STEPS * name.bytes().filter(|byte| *byte == b'.').count())?;
         match scope {
             Scope::Data => self.var(&self.library.attributes.var(name)),
             Scope::Item(_) => self.item(&Way::new(name), scope),
@@ -361,10 +365,13 @@ impl<'a> Evaluation<'a, '_> {
             },
         };
         let (version, target);
+        // Of a version that is a literal there is nothing else to ask.
+        let mut length = 0;
         let version = match &versions.version {
             Given::Literal(written) => Some(written.version()),
             Given::Computed(expr) => {
                 version = self.version_text(expr, scope)?;
+                length = version.as_deref().map_or(0, str::len);
                 version.as_deref().and_then(Version::parse)
             }
         };
@@ -382,7 +389,7 @@ impl<'a> Evaluation<'a, '_> {
                     if !holds {
                         break;
                     }
-                    self.budget.spend(1)?;
+                    self.budget.spend(1 + length / VERSION_BYTES)?;
                     holds = comparison.holds(&version, &target.version());
                 }
                 Some(holds)
@@ -430,14 +437,16 @@ impl<'a> Evaluation<'a, '_> {
     }
 
     fn in_texts(&mut self, item: &'a Expr, texts: &Texts, scope: Scope<'_, 'a>) -> Outcome<bool> {
-        self.budget.spend(1)?;
-        if let Some(text) = self.text_of_var(item)? {
-            return Ok(texts.contain(&text));
-        }
-        Ok(match self.value(item, scope)? {
-            Value::Text(text) => texts.contain(&text),
-            _ => false,
-        })
+        let text = match self.text_of_var(item)? {
+            Some(text) => text,
+            None => match self.value(item, scope)? {
+                Value::Text(text) => text,
+                _ => return Ok(false),
+            },
+        };
+        // It is compared with several that may begin as it does.
+        self.budget.make(text.len())?;
+        Ok(texts.contain(&text))
     }
 }
 

@@ -198,6 +198,7 @@ impl<'a> Evaluation<'a, '_> {
     }
 
     fn computed_sums(&mut self, weights: &'a [Weight], scope: Scope<'_, 'a>) -> Outcome<Option<Vec<u32>>> {
+        self.budget.make(weights.len())?;
         let mut computed = Vec::with_capacity(weights.len());
         for weight in weights {
             computed.push(match weight {

@@ -22,6 +22,8 @@ const MOST_PAIRS_OF_A_ROLLOUT: usize = 4_096;
 /// 50 MB: 20,000 rollouts may have 25 pairs each.
 const MOST_PAIRS: usize = 500_000;
 
+/// Steps that looking into a slot takes.
+const SLOT: usize = 2;
 /// Steps that looking at an entry takes.
 const FILING: usize = 1;
 /// Steps that putting one in its place takes that holds.
@@ -102,7 +104,7 @@ impl Index {
         found.clear();
         let text = Pattern::text(target.path);
         for host in self.hosts.find(target.host) {
-            self.find_below(host, target.path, |slot| {
+            let _ = self.find_below(host, target, |slot| {
                 let held = self
                     .filings_in(slot)
                     .map_while(|number| Some((number, self.holds(number, target, text).ok()?)));
@@ -157,22 +159,34 @@ impl Index {
         self.filings.push(Filing { next, ..filing });
     }
 
-    /// Visits every slot of `host` in which something may lie that matches `path`: one pass over as much of the path as
-    /// the longest text below which something is filed there.
-    fn find_below(&self, host: u32, path: &[u8], mut visit: impl FnMut(Slot)) {
-        let Some(longest) = self.longest.get(host as usize) else { return };
+    /// Visits every slot of `host` in which something may lie that matches the path: one pass over as much of it as the
+    /// longest text below which something is filed there.
+    fn find_below(
+        &self,
+        host: u32,
+        target: &Target<'_>,
+        mut visit: impl FnMut(Slot),
+    ) -> Result<(), Exhausted> {
+        let Target { path, budget, .. } = *target;
+        let Some(longest) = self.longest.get(host as usize) else { return Ok(()) };
+        budget.make(path.len().min(*longest))?;
         let mut hasher = FnvHasher::default();
-        visit(Slot { host, whole: false, hash: hasher.finish() });
+        let mut visit = |whole, hasher: &FnvHasher| {
+            visit(Slot { host, whole, hash: hasher.finish() });
+            budget.spend(SLOT)
+        };
+        visit(false, &hasher)?;
         for (length, byte) in path.iter().enumerate().take(longest.saturating_add(1)) {
             if *byte == b'/' && length > 0 {
-                visit(Slot { host, whole: false, hash: hasher.finish() });
+                visit(false, &hasher)?;
             }
             hasher.write(&[*byte]);
         }
         if (1..=*longest).contains(&path.len()) {
-            visit(Slot { host, whole: false, hash: hasher.finish() });
-            visit(Slot { host, whole: true, hash: hasher.finish() });
+            visit(false, &hasher)?;
+            visit(true, &hasher)?;
         }
+        Ok(())
     }
 
     /// The numbers of the filings in a slot.

@@ -4,7 +4,6 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
-use crate::budget::{Budget, STEPS};
 use crate::flag::{Error, Flag, Resolution};
 use crate::json::quoted;
 
@@ -22,14 +21,12 @@ pub struct Answer {
     pub body: String,
     /// Whether more was asked than the budget of a request holds.
     pub is_exhausted: bool,
-    /// How many steps of that it took.
-    pub steps: usize,
 }
 
 impl Answer {
     /// Nothing but a status.
     pub(super) fn empty(status: u32) -> Answer {
-        Answer { status, headers: Vec::new(), body: String::new(), is_exhausted: false, steps: 0 }
+        Answer { status, headers: Vec::new(), body: String::new(), is_exhausted: false }
     }
 
     /// JSON.
@@ -38,9 +35,8 @@ impl Answer {
         Answer { headers, body, ..Answer::empty(status) }
     }
 
-    pub(super) fn with_spent(mut self, budget: &Budget) -> Answer {
-        self.is_exhausted = budget.is_exhausted();
-        self.steps = STEPS - budget.left();
+    pub(super) fn with_exhausted(mut self, is_exhausted: bool) -> Answer {
+        self.is_exhausted = is_exhausted;
         self
     }
 

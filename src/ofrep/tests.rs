@@ -398,3 +398,23 @@ fn all_flags_of_a_request_share_their_steps() {
         Ask { path: "/ofrep/v1/evaluate/flags/f99", body: &body, ..POST }.answer_under(&policy).unwrap();
     assert_eq!(one.status, 200, "{}", one.body);
 }
+
+#[test]
+fn who_has_the_budget_used_up_is_not_believed_for_it() {
+    // The region is known from the last of many cookies, each of which is looked for in all of them.
+    let sources: Vec<String> = (0..16).map(|i| format!(r#"{{"cookie": "c{i}"}}"#)).collect();
+    let attributes: Vec<String> = (0..20).map(|i| format!(r#""a{i}": [{}]"#, sources.join(","))).collect();
+    let policy = format!(
+        r#"{{"attributes": {{{}, "region": [{{"cookie": "region"}}]}}, "flags": {{"where": {{"state": "ENABLED",
+            "variants": {{"kr": 1, "us": 2}}, "targeting": {{"var": "region"}}, "metadata": {{"mulkko.public": true}}}}}}}}"#,
+        attributes.join(",")
+    );
+    let said: Vec<String> = (0..20).map(|i| format!(r#""a{i}": 1"#)).collect();
+    let body = format!(r#"{{"context": {{{}, "region": "us"}}}}"#, said.join(","));
+    for (filler, expected) in [(10, r#""variant":"kr""#), (10_000, r#""errorCode":"GENERAL""#)] {
+        let cookies = format!("{}region=kr", "a=b;".repeat(filler));
+        let headers = &[("cookie", &*cookies)][..];
+        let answer = Ask { headers, body: &body, trust: Trust::Edge, ..POST }.answer_under(&policy).unwrap();
+        assert!(answer.body.contains(expected), "{}", answer.body);
+    }
+}

@@ -10,11 +10,12 @@
 #[expect(dead_code, reason = "its policies are of other benchmarks")]
 mod scenario;
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::time::Instant;
 
 use mulkko::budget::STEPS;
-use mulkko::decide::{Node, Request, Trust, decide};
+use mulkko::decide::{Node, Request, Trust, Values, Watch, decide_watched};
 use mulkko::effects::effects;
 use mulkko::headers::Headers;
 use mulkko::ofrep::{Begun, Ofrep};
@@ -34,6 +35,16 @@ struct Case {
     policy: String,
     headers: Pairs,
     body: Option<String>,
+}
+
+/// How many steps were taken.
+#[derive(Default)]
+struct Counted(Cell<usize>);
+
+impl Watch for Counted {
+    fn decided(&self, values: &Values<'_>) {
+        self.0.set(values.budget().spent());
+    }
 }
 
 /// The members of a list or an object.
@@ -162,6 +173,18 @@ const ALL: &[(&str, Make)] = &[
         let entries = all(4_000, |_| r#"{"method":"GET"}"#.to_owned());
         let of_rollout = |_: usize| format!(r#", "matches": [{entries}]"#);
         case(policy("", 100, of_rollout), request("/", &[]))
+    }),
+    ("a path of slashes below many hosts", || {
+        let hosts = all(120, |i| format!(r#""*.{}""#, "a.".repeat(i + 1) + "a"));
+        let value = "/".repeat(40_000);
+        let rollouts = format!(
+            r#"{{"name": "r", "hostnames": [{hosts}], "matches": [{{"path": {{"value": "{value}a"}}}}],
+            "variants": {{"a": {{}}, "b": {{}}}}, "default": "a", "strategy": {{"dark": {{"variant": "b"}}}}}}"#
+        );
+        let mut headers = request(&"/".repeat(50_000), &[]);
+        headers.retain(|(name, _)| name != ":authority");
+        headers.push((":authority".to_owned(), "a.".repeat(124) + "a"));
+        case(format!(r#"{{"rollouts": [{rollouts}]}}"#), headers)
     }),
     ("2,000 attributes of 16 cookies", || {
         let sources = all(16, |i| format!(r#"{{"cookie": "c{i}"}}"#));
@@ -313,6 +336,33 @@ const ALL: &[(&str, Make)] = &[
             all(500, |_| r#"{"sem_ver": [{"var": "request.headers.x"}, "<", "1.2.3-a.0"]}"#.to_owned());
         whens(&format!(r#"{{"or": [{asks}]}}"#), &[("x", &text)])
     }),
+    ("versions: many targets", || {
+        let text = format!("1.2.3-{}", "a.1.".repeat(500));
+        let targets =
+            all(80, |_| format!(r#"{{"sem_ver": [{{"var": "request.headers.x"}}, "<=", "{text}"]}}"#));
+        whens(&format!(r#"{{"and": [{targets}]}}"#), &[("x", &text)])
+    }),
+    ("names of many levels", || {
+        let text = ".".repeat(REQUEST_BYTES - 1_000);
+        let asks = all(500, |_| r#"{"var": {"var": "request.headers.x"}}"#.to_owned());
+        whens(&format!(r#"{{"or": [{asks}]}}"#), &[("x", &text)])
+    }),
+    ("in of long texts that begin the same", || {
+        let start = "a".repeat(10_000);
+        let texts = all(20, |i| format!(r#""{start}{i}""#));
+        let asks = all(1, |_| format!(r#"{{"in": [{{"var": "request.headers.x"}}, [{texts}]]}}"#));
+        whens(&format!(r#"{{"or": [{asks}]}}"#), &[("x", &format!("{start}x"))])
+    }),
+    ("weights of which one is computed", || {
+        let weights = all(6_000, |_| r#"["", 1]"#.to_owned());
+        let ask = format!(
+            r#"{{"fractional": [{{"var": "request.headers.x"}}, {weights}, ["", {{"var": "request.headers.n"}}]]}}"#
+        );
+        let cohorts = format!(r#""$evaluators": {{"e": {ask}}},"#);
+        let of_rollout =
+            |_: usize| r#", "when": {"or": [{"$ref": "e"}, {"$ref": "e"}, {"$ref": "e"}]}"#.to_owned();
+        case(policy(&cohorts, 500, of_rollout), request("/", &[("x", "a")]))
+    }),
     ("networks", || {
         let networks = all(1_000, |i| format!(r#""10.{}.{}.0/25""#, i / 250, i % 250));
         let asks = all(300, |i| {
@@ -392,7 +442,7 @@ fn ofrep(flags: &str, members: &str, headers: &[(&str, &str)]) -> Case {
 }
 
 /// Decides once, and works out what is done; how many steps it took.
-fn run(policy: &Policy, case: &Case) -> usize {
+fn run(policy: &Policy, case: &Case) -> String {
     let pairs = case.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     let headers = Headers::of_request(pairs, Trust::Edge);
     let (passes, node) = (Passes::default(), Node::default());
@@ -405,9 +455,10 @@ fn run(policy: &Policy, case: &Case) -> usize {
         rolled_back: None,
     };
     let Some(body) = &case.body else {
-        let decisions = decide(policy, request);
+        let counted = Counted::default();
+        let decisions = decide_watched(policy, request, &counted);
         black_box(effects(Some(policy), &decisions, &request));
-        return decisions.steps;
+        return counted.0.get().min(STEPS).to_string();
     };
     let ofrep = Ofrep {
         prefix: "/ofrep/v1".into(),
@@ -415,9 +466,9 @@ fn run(policy: &Policy, case: &Case) -> usize {
         allow_origins: Box::default(),
         max_body_bytes: REQUEST_BYTES,
     };
-    let Some(Begun::Asked(asked)) = ofrep.begin(None, Trust::Edge, &headers) else { return 0 };
+    let Some(Begun::Asked(asked)) = ofrep.begin(None, Trust::Edge, &headers) else { return String::new() };
     let answer = black_box(asked.answer(body.as_bytes(), Some(policy), request));
-    answer.steps
+    if answer.is_exhausted { "all" } else { "" }.to_owned()
 }
 
 fn main() {
@@ -426,7 +477,7 @@ fn main() {
     for (name, case) in ALL.iter().filter(|(name, _)| asked.is_empty() || asked.iter().any(|it| it == name)) {
         let case = case();
         let policy = Policy::parse(case.policy.as_bytes(), &Clusters::default()).expect("a policy");
-        let (mut first_ms, mut least_ms, mut steps) = (None, f64::INFINITY, 0);
+        let (mut first_ms, mut least_ms, mut steps) = (None, f64::INFINITY, String::new());
         for _ in 0..ROUNDS {
             let start = Instant::now();
             steps = run(&policy, &case);

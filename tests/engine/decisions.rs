@@ -235,7 +235,27 @@ fn a_cohort_is_found_once_for_each_targeting_key() {
     ] {
         let stage = stage(&policy(&rollouts(when, keys)), json!({}));
         stage.run.decided(&get("/", &[("x-user-id", "u")]).pairs(&[]), |decisions, _| {
-            assert_eq!(decisions.is_exhausted, is_exhausted, "{when} {keys:?}: {} steps", decisions.steps);
+            assert_eq!(decisions.is_exhausted, is_exhausted, "{when} {keys:?}");
+        });
+    }
+}
+
+#[test]
+fn a_request_that_uses_up_its_budget_keeps_its_id() {
+    let mut rollout = canary("r", 50, "/");
+    rollout["force"] = json!([{ "when": endless(), "variant": "canary" }]);
+    rollout["key"] = json!("id");
+    let policy = json!({
+        "keys": { "id": { "from": [{ "cookie": "id" }], "mint": { "cookie": "id", "maxAge": "1d" } } },
+        "holdouts": [{ "name": "h", "key": "id", "percent": 1 }],
+        "layers": { "l": { "key": "id" } },
+        "rollouts": [rollout],
+    });
+    let stage = stage(&policy, json!({}));
+    for (cookies, path) in [(&[("cookie", "id=known")][..], "/"), (&[], "/")] {
+        stage.run.decided(&get(path, cookies).pairs(&[]), |decisions, effects| {
+            assert!(decisions.is_exhausted);
+            assert!(decisions.minted.is_empty() && effects.response.cookies.is_empty(), "{decisions:?}");
         });
     }
 }
