@@ -24,6 +24,9 @@ const SEARCHED_BYTES: usize = 16;
 /// Bytes of a version that are read in one step.
 const VERSION_BYTES: usize = 4;
 
+/// Bytes of a version that are compared with one more target in one step.
+const COMPARED_BYTES: usize = 2;
+
 /// Steps that reading an address takes.
 const ADDRESS: usize = 6;
 
@@ -389,7 +392,7 @@ impl<'a> Evaluation<'a, '_> {
                     if !holds {
                         break;
                     }
-                    self.budget.spend(1 + length / VERSION_BYTES)?;
+                    self.budget.spend(1 + length / COMPARED_BYTES)?;
                     holds = comparison.holds(&version, &target.version());
                 }
                 Some(holds)
