@@ -19,7 +19,6 @@ use crate::finding::Finding;
 use crate::guard::RolledBack;
 use crate::mesh::MeshKeys;
 use crate::moment::Instant;
-use crate::pass::PassKeys;
 use crate::policy::Policy;
 use crate::wire::some;
 
@@ -159,7 +158,8 @@ impl Stage {
             }
             None => Node { id: Some("edge-1".into()), region: None, zone: None },
         };
-        run.pass_keys = PassKeys::of(PASS_KEY);
+        // Long enough.
+        let _ = run.pass_keys.add(PASS_KEY);
         let mut mesh_keys = MeshKeys::default();
         // Long enough.
         let _ = mesh_keys.add(MESH_KEY);

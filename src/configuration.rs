@@ -9,6 +9,7 @@ use crate::jws::VerifyKeys;
 use crate::mesh::{Macs, MeshKeys};
 use crate::moment::Duration;
 use crate::ofrep::Ofrep;
+use crate::pass::PassKeys;
 use crate::policy::shape::Piece;
 use crate::policy::{Clusters, Policy, check_name};
 use crate::update::{Rules, Signed};
@@ -40,6 +41,10 @@ pub struct Configuration {
     pub verify: Option<Rc<VerifyKeys>>,
     /// The environment variables that hold the keys of passes.
     pub pass_keys: Vec<Box<str>>,
+    /// Whom passes must be for, where that is asked.
+    pub pass_audience: Option<Box<str>>,
+    /// Whether passes go on upstream from the edge.
+    pub forwards_passes: bool,
     /// The environment variables that hold the keys by which proxies vouch for their decisions, where that is asked for.
     pub mesh_keys: Option<Vec<Box<str>>>,
     /// Whether users whose variant has a cluster that the proxy lacks get the default; else their requests fail.
@@ -78,6 +83,8 @@ impl Default for Configuration {
             clusters: Clusters::default(),
             verify: None,
             pass_keys: Vec::new(),
+            pass_audience: None,
+            forwards_passes: false,
             mesh_keys: None,
             spares_missing: true,
             ofrep: None,
@@ -91,6 +98,12 @@ impl Configuration {
     pub fn rules(&self) -> Rules {
         let signed = |keys| Signed { keys: Rc::clone(keys), name: self.name.clone() };
         Rules { clusters: self.clusters.clone(), signed: self.verify.as_ref().map(signed) }
+    }
+
+    /// Which passes are believed: none until secrets are added.
+    #[must_use]
+    pub fn passes(&self) -> PassKeys {
+        PassKeys::for_audience(self.pass_audience.clone(), self.forwards_passes)
     }
 
     /// What vouches for the decisions under one policy, by these keys, where that is asked for.
@@ -138,6 +151,14 @@ fn compile(wire: &wire::Plugin, findings: &mut Findings) -> Option<Configuration
     }
     let names = |keys: &[wire::Secret]| keys.iter().map(|key| key.env.as_str().into()).collect();
     configuration.pass_keys = names(&wire.pass_keys);
+    if let Some(audience) = &wire.pass_audience {
+        if audience.is_empty() {
+            findings
+                .report(&Path::Root.field("passAudience"), Problem::expected("a text, not empty", "\"\""));
+        }
+        configuration.pass_audience = Some(audience.as_str().into());
+    }
+    configuration.forwards_passes = wire.forward_passes;
     if let Some(keys) = &wire.mesh_keys {
         if !(1..=MOST_MESH_KEYS).contains(&keys.len()) {
             let problem = Problem::expected("1 to 8 keys", keys.len());
@@ -294,7 +315,7 @@ mod tests {
             ("[]", "document: expected an object, found an array"),
             (
                 r#"{"nam": "a"}"#,
-                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `meshKeys`, `missingCluster`, `ofrep`",
+                "nam: unknown member, expected one of `name`, `source`, `policy`, `trust`, `clusters`, `verify`, `passKeys`, `passAudience`, `forwardPasses`, `meshKeys`, `missingCluster`, `ofrep`",
             ),
             (r#"{"name": "A"}"#, "name: expected 1 to 63 of `a-z 0-9 -`, a letter first, found \"A\""),
             (r#"{"trust": "none"}"#, "trust: expected `edge` or `mesh`, found `none`"),
@@ -307,6 +328,7 @@ mod tests {
                 r#"{"verify": [{"kid": "a", "ed25519": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "maxAge": 7}]}"#,
                 "verify[0].maxAge: expected a text, found 7",
             ),
+            (r#"{"passAudience": ""}"#, "passAudience: expected a text, not empty, found \"\""),
             (r#"{"meshKeys": []}"#, "meshKeys: expected 1 to 8 keys, found 0"),
             (r#"{"missingCluster": "retry"}"#, "missingCluster: expected `default` or `fail`, found `retry`"),
             (r#"{"ofrep": {}}"#, "ofrep: missing member `prefix`"),

@@ -43,7 +43,7 @@ impl DryRun {
             policy,
             trust: configuration.trust,
             node: Node::default(),
-            pass_keys: PassKeys::default(),
+            pass_keys: configuration.passes(),
             macs: configuration.macs(&Arc::default()),
             host: Host { now_ms, ..Host::default() },
             rolled_back: RolledBack::default(),

@@ -105,7 +105,7 @@ impl<'a> Writing<'a> {
             !decisions.flags.is_empty(),
             decisions.shadow.is_some(),
             !decisions.minted.is_empty(),
-            !self.request.passes.verified.is_empty(),
+            self.request.passes.header().is_some(),
         ];
         MOST_HEADERS - own.into_iter().filter(|it| *it).count()
     }

@@ -15,7 +15,6 @@ use crate::finding::Finding;
 use crate::guard::Author;
 use crate::mesh::MeshKeys;
 use crate::ofrep::Bearer;
-use crate::pass::PassKeys;
 use crate::plugin::fetching::Fetching;
 use crate::plugin::host;
 use crate::plugin::shadowing;
@@ -395,7 +394,7 @@ impl Root {
 /// than everybody's. Without its token the config cluster is asked all the same: it may let everybody read.
 fn secrets(configuration: &Configuration) -> Secrets {
     let secret = |name: &str| std::env::var_os(name).unwrap_or_default().into_encoded_bytes();
-    let mut pass_keys = PassKeys::default();
+    let mut pass_keys = configuration.passes();
     for name in &configuration.pass_keys {
         if let Err(problem) = pass_keys.add(&secret(name)) {
             log::warn!("{}: pass key {name} left out: {problem}", configuration.name);

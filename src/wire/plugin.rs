@@ -32,6 +32,11 @@ pub struct Plugin {
     pub verify: Option<Vec<Verify>>,
     /// Who signs passes.
     pub pass_keys: Vec<Secret>,
+    /// Whom passes must be for, where that is asked.
+    #[serde(deserialize_with = "some")]
+    pub pass_audience: Option<String>,
+    /// Whether passes go on upstream from the edge.
+    pub forward_passes: bool,
     /// By which keys proxies vouch for their decisions, if they do.
     #[serde(deserialize_with = "some")]
     pub mesh_keys: Option<Vec<Secret>>,

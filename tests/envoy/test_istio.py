@@ -230,6 +230,7 @@ def test_a_shadow_is_sent_copies_as_the_manifests_say(set_stage, tmp_path, proxy
     for it in copies.values():
         assert (it.header("x-mulkko-shadow"), it.header("x-mulkko-mirror")) == ("mirror", None)
         assert it.header("cookie") is None
+        assert it.header("host") == dict([host(proxy)])["host"], "as the request has it, without -shadow"
 
 
 def test_a_shadow_that_is_compared_needs_no_route(tmp_path):

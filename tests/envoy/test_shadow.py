@@ -44,10 +44,11 @@ def test_envoy_mirrors_what_the_policy_picks(noting):
         assert (copy.method, copy.body.decode()) == ("POST", f"body of {copy.path.partition('?')[2]}")
         assert (copy.header("x-mulkko-shadow"), copy.header("x-mulkko-checkout-v2")) == ("mirror", "stable")
         assert not {name for name, _ in secrets} & dict(copy.headers).keys()
+        assert copy.header("host") == arrived["checkout-v1"][0].header("host")
     assert len(arrived["checkout-v1"]) == 60
     for request in arrived["checkout-v1"]:
         assert request.header("x-mulkko-shadow") is None
-        assert request.header("cookie") == "session=1" and request.header("x-mulkko-pass")
+        assert request.header("cookie") == "session=1" and request.header("authorization")
         is_picked = int(request.path.partition("?")[2]) in picked
         assert request.header("x-mulkko-mirror") == ("checkout-v2" if is_picked else None)
     stage.wait_for_metric("shadow_requests", len(picked), rollout="checkout-v2", outcome="mirrored")

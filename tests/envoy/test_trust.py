@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 from client import Load
@@ -104,7 +105,10 @@ PASSES = {
         0,
     ),
     "one for a rollout unknown here": ([make_pass(PASS_KEY, rollout="other", variant="x")], "today", 0),
-    "expired": ([make_pass(PASS_KEY, seconds=-1, **NEXT)], "today", 1),
+    "expired": ([make_pass(PASS_KEY, seconds=-60, **NEXT)], "today", 1),
+    "just expired, as clocks differ": ([make_pass(PASS_KEY, seconds=-1, **NEXT)], "next", 0),
+    "not good yet": ([make_pass(PASS_KEY, nbf=int(time.time()) + 600, **NEXT)], "today", 1),
+    "good for ever": ([make_pass(PASS_KEY, seconds=400 * 86_400, **NEXT)], "today", 1),
     "wrongly signed": ([make_pass("x" * 40, **NEXT)], "today", 1),
     "unsigned": ([unsigned(**NEXT)], "today", 1),
     "for a variant that is none": ([make_pass(PASS_KEY, **{**NEXT, "variant": "never"})], "today", 1),
@@ -134,10 +138,18 @@ def test_a_pass_opens_what_it_names_while_it_holds(dark, what):
     assert dark.metric("passes_refused") - before == refused
 
 
-def test_only_a_pass_that_verifies_goes_on_upstream(dark):
-    good, bad = make_pass(PASS_KEY, **NEXT), make_pass("x" * 40, **NEXT)
-    assert dark.echo("/checkout", ("x-mulkko-pass", f"{bad}, {good}")).values("x-mulkko-pass") == [good]
-    assert dark.echo("/checkout", ("x-mulkko-pass", bad)).values("x-mulkko-pass") == []
+def test_a_pass_goes_on_upstream_from_the_edge_only_where_that_is_asked_and_it_verifies(dark, set_stage):
+    good, bad = make_pass(PASS_KEY, aud=["shop"], **NEXT), make_pass("x" * 40, **NEXT)
+    assert dark.echo("/checkout", ("x-mulkko-pass", f"{bad}, {good}")).values("x-mulkko-pass") == []
+    policy = marked(load_policy("dark-launch"), 1)
+    stage = set_stage(policy=policy, plugin={"source": source(), "forwardPasses": True, "passAudience": "shop"})
+    stage.wait_for_all_workers(in_force(1))
+    elsewhere = make_pass(PASS_KEY, aud="cart", **NEXT)
+    echo = stage.echo("/checkout", ("x-mulkko-pass", f"{bad}, {elsewhere}, {good}"))
+    assert echo.values("x-mulkko-pass") == [good] and echo.header("x-mulkko-checkout-next") == "next"
+    for refused in bad, elsewhere:
+        echo = stage.echo("/checkout", ("x-mulkko-pass", refused))
+        assert echo.values("x-mulkko-pass") == [] and echo.header("x-mulkko-checkout-next") == "today"
 
 
 def test_a_pass_that_asks_is_told_why(dark):

@@ -71,7 +71,7 @@ impl Plugin {
     /// short is left out, as the plugin does.
     pub fn secrets(configuration: &Configuration) -> (PassKeys, Arc<MeshKeys>) {
         let secret = |name: &str| std::env::var(name).ok();
-        let (mut pass_keys, mut mesh_keys) = (PassKeys::default(), MeshKeys::default());
+        let (mut pass_keys, mut mesh_keys) = (configuration.passes(), MeshKeys::default());
         for secret in configuration.pass_keys.iter().filter_map(|name| secret(name)) {
             let _ = pass_keys.add(secret.as_bytes());
         }

@@ -1,9 +1,9 @@
 //! `mulkko pass`: signed permission to be forced into a variant, or to be told why.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{ArgGroup, Args};
 use mulkko::moment::Duration;
-use mulkko::pass::PassKeys;
+use mulkko::pass::{LONGEST_MS, PassKeys};
 use serde_json::{Map, json};
 
 use super::Outcome;
@@ -31,6 +31,10 @@ pub struct Pass {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lasts: Duration,
 
+    /// Whom it is for: the plugin's `passAudience`, where it has one
+    #[arg(long, value_name = "TEXT")]
+    audience: Option<String>,
+
     /// Let the response tell why, in `x-mulkko-explain`
     #[arg(long)]
     explain: bool,
@@ -46,9 +50,13 @@ impl Pass {
             .with_context(|| format!("the environment variable {}", self.key_env))?;
         let mut keys = PassKeys::default();
         keys.add(secret.as_bytes()).map_err(|problem| anyhow!("{}: {problem}", self.key_env))?;
+        if self.lasts.as_ms() > LONGEST_MS {
+            bail!("--for: a pass is good for at most 366 days");
+        }
         let exp = now_ms().unsigned_abs().saturating_add(self.lasts.as_ms()) / 1_000;
         let mut claims = Map::from_iter([("exp".to_owned(), json!(exp))]);
-        for (name, value) in [("rollout", &self.rollout), ("variant", &self.variant)] {
+        for (name, value) in [("rollout", &self.rollout), ("variant", &self.variant), ("aud", &self.audience)]
+        {
             claims.extend(value.iter().map(|value| (name.to_owned(), json!(value))));
         }
         if self.explain {
