@@ -6,6 +6,9 @@ TARGET := wasm32-wasip1
 RELEASE := target/$(TARGET)/release
 WASM := $(RELEASE)/mulkko.wasm
 WASM_MAX := 1260000
+# How long each target of `make fuzz` runs, and where it builds, and keeps what it finds.
+SECONDS := 60
+FUZZ := target/fuzz
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP = -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -159,18 +162,13 @@ test-simulations: $(VENV)/.rust ## the engine's laws on a hundred times as many 
 		cargo test --profile quick --no-default-features --lib --test engine
 	cargo run --release --locked --manifest-path tests/guard/Cargo.toml -- --check
 
-# What drives libFuzzer. It is for nightly compilers: RUSTC_BOOTSTRAP has a stable one take the same options. There is no
-# `unsafe` that an address sanitizer would look into.
-CARGO_FUZZ := target/cargo-fuzz/bin/cargo-fuzz
-
+# Without a sanitizer of memory: there is no `unsafe` for it to watch.
 .PHONY: fuzz
-fuzz: $(VENV)/.rust $(CARGO_FUZZ) ## each of tests/fuzz/targets for SECONDS (60), or T="headers edits": what it finds is in target/fuzz/found
-	RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) build --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz
-	python3 tests/fuzz/run.py --seconds $(or $(SECONDS),60) --out target/fuzz \
-		--binaries target/fuzz/$$(rustc --print host-tuple)/release $(T)
-
-$(CARGO_FUZZ):
-	cargo install cargo-fuzz --locked --version 0.13.1 --root target/cargo-fuzz
+fuzz: $(VENV)/.rust ## texts that nobody has thought of: `make fuzz T=headers SECONDS=600`; a minute for each target
+	cargo install --quiet --locked --root $(FUZZ) cargo-fuzz --version 0.13.2
+	PATH=$(CURDIR)/$(FUZZ)/bin:$$PATH RUSTC_BOOTSTRAP=1 cargo fuzz build --fuzz-dir tests/fuzz --sanitizer none --target-dir $(FUZZ)/build
+	python3 tests/fuzz/run.py --work $(FUZZ) --seconds $(SECONDS) $(T) \
+		--binaries $(FUZZ)/build/$$(rustc --print host-tuple)/release
 
 .PHONY: test-differential
 test-differential: $(VENV)/.rust $(VENV)/.npm ## ten thousand flags and contexts, beside flagd's own evaluators
@@ -279,7 +277,7 @@ lint: $(VENV)/.rust ## format, clippy and documentation, warnings as errors
 	$(RUSTDOC) --target $(TARGET) --no-default-features --features plugin,schema
 
 .PHONY: lint-apart
-lint-apart: $(VENV)/.rust ## clippy for the packages that simulate and measure
+lint-apart: $(VENV)/.rust ## clippy for the packages that simulate, measure and fuzz
 	for it in $(APART); do cargo clippy --locked --all-targets --manifest-path $$it/Cargo.toml -- -D warnings || exit; done
 
 .PHONY: size

@@ -1,88 +1,114 @@
-//! What the targets share: requests and policies that stand still while something else is drawn.
+//! What the targets share: a policy, a proxy, requests, and how long the slowest input took.
 
-use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use mulkko::cases::Asked;
-use mulkko::configuration::Configuration;
 use mulkko::decide::{Node, Trust};
-use mulkko::dry_run::{DryRun, Host, Pair, request};
+use mulkko::dry_run::{DryRun, Host, Pair};
+use mulkko::guard::RolledBack;
 use mulkko::mesh::{Macs, MeshKeys};
 use mulkko::pass::PassKeys;
 use mulkko::policy::{Clusters, Policy};
 
-/// 2026-12-01T00:00:00Z.
-pub const NOW_MS: i64 = 1_796_083_200_000;
-/// What passes are signed with.
-pub const PASS_KEY: &[u8] = b"a key for the passes of fuzzing, 32 bytes";
-/// What decisions are vouched for with.
-pub const MESH_KEY: &[u8] = b"a key for the mesh of fuzzing, 32 bytes and more";
-/// The plugin's name.
-pub const NAME: &str = "shop";
+/// The instant of all requests that name no other, in unix milliseconds: 2026-11-22T12:00:00Z.
+pub const NOW_MS: i64 = 1_795_348_800_000;
 
-/// A policy with some of everything.
-pub const POLICY: &str = include_str!("../../../policies/shop.json");
-/// A policy with flags, conditions and cohorts.
-pub const FLAGS: &str = include_str!("../../../policies/flags.json");
+/// A rollout of each kind that a header can have an effect on, and flags that clients may see or not.
+pub const POLICY: &str = include_str!("../policy.json");
 
-/// A policy that is good.
+/// The name of a flag of [`POLICY`] that no client may see.
+pub const SECRET: &str = "secret";
+
+const MESH_KEY: &[u8] = b"a key of 32 bytes or more for fuzzing the mesh";
+const PASS_KEY: &[u8] = b"a key of 32 bytes or more for fuzzing passes";
+
+static SLOWEST_US: AtomicU64 = AtomicU64::new(0);
+static PASS_KEYS: LazyLock<PassKeys> = LazyLock::new(|| {
+    let mut keys = PassKeys::for_audience(None, true);
+    // Long enough.
+    let _ = keys.add(PASS_KEY);
+    keys
+});
+
+/// Runs a target on one input, and prints its time when no other took as long: libFuzzer itself counts in seconds.
+pub fn timed(run: impl FnOnce()) {
+    let start = Instant::now();
+    run();
+    let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if SLOWEST_US.fetch_max(us, Ordering::Relaxed) < us {
+        eprintln!("slowest: {us} us");
+    }
+}
+
+/// The secret that passes are signed with.
+pub fn pass_secret() -> &'static [u8] {
+    PASS_KEY
+}
+
+/// The keys that passes are verified with.
+pub fn pass_keys() -> &'static PassKeys {
+    &PASS_KEYS
+}
+
+/// The policy of the targets whose input is a request.
 ///
 /// # Panics
-/// When it is not.
-#[must_use]
-pub fn policy(text: &str) -> Policy {
-    Policy::parse(text.as_bytes(), &Clusters::default()).expect("a policy")
+/// When it is refused.
+pub fn policy() -> Policy {
+    Policy::parse(POLICY.as_bytes(), &Clusters::default()).unwrap_or_else(|found| panic!("{found:?}"))
 }
 
-/// A policy on a proxy that believes its requests or does not.
-#[must_use]
-pub fn run(policy: Policy, trust: Trust) -> DryRun {
-    let mut run = DryRun::new(policy, &Configuration::default(), NOW_MS);
-    run.trust = trust;
-    run.node = Node { id: Some("node-1".into()), region: Some("kr".into()), zone: None };
-    run.pass_keys = PassKeys::of(PASS_KEY);
-    run.host = Host { now_ms: NOW_MS, drawn: "drawn".to_owned(), ..Host::default() };
-    run
-}
+/// The three kinds of hop: at the edge, in the mesh, and in a mesh that follows only what is vouched for.
+pub const HOPS: [(Trust, bool); 3] = [(Trust::Edge, false), (Trust::Mesh, false), (Trust::Mesh, true)];
 
-/// What vouches for decisions.
-#[must_use]
-pub fn macs() -> Macs {
-    let mut keys = MeshKeys::default();
-    keys.add(MESH_KEY).unwrap_or_else(|problem| panic!("{problem}"));
-    Macs::new(NAME, Arc::new(keys))
-}
-
-/// A request of these bytes: a path in the first line, a header in each of the others.
-#[must_use]
-pub fn pairs(text: &[u8]) -> Vec<Pair> {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let path = lines.next().unwrap_or_default().to_vec();
-    let mut pairs = request("GET", "/", [("host", "shop.example.com")].into_iter());
-    pairs.retain(|(name, _)| name != b":path");
-    pairs.push((b":path".to_vec(), path));
-    for line in lines {
-        let mut parts = line.splitn(2, |byte| *byte == b':');
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        pairs.push((name, parts.next().unwrap_or_default().trim_ascii().to_vec()));
+/// The policy on a proxy of which all is known.
+pub fn run_on(policy: Policy, (trust, vouches): (Trust, bool)) -> DryRun {
+    DryRun {
+        policy,
+        trust,
+        node: Node { id: Some("edge-1".into()), region: Some("eu".into()), zone: Some("a".into()) },
+        pass_keys: PASS_KEYS.clone(),
+        macs: vouches.then(|| Macs::new("shop", mesh_keys().into())),
+        host: Host {
+            now_ms: NOW_MS,
+            client: "10.1.2.3:4711".to_owned(),
+            properties: vec![(vec!["metadata".to_owned(), "tenant".to_owned()], "t1".to_owned())],
+            drawn: "drawn-id".to_owned(),
+        },
+        rolled_back: RolledBack::default(),
     }
-    pairs
 }
 
-/// Requests that many policies know.
-#[must_use]
-pub fn requests() -> Vec<Vec<Pair>> {
-    let lines: [&[u8]; 5] = [
-        b"/checkout?debug=1&q=a%20b\nx-user-id:user-1\ncookie:mulkko_id=u2; session=s\nx-region:kr",
-        b"/\nx-user-id:\xff\nbaggage:mulkko.checkout-v2=canary,tenant=7",
-        b"/search/all\nx-mulkko-checkout-v2:canary\nx-email:somebody@example.com\nuser-agent:curl/8",
-        b"*\nx-forwarded-for:10.0.0.1",
-        b"/page\nx-user-id:user-2\nx-app-version:1.2.3-rc.1",
-    ];
-    lines.into_iter().map(pairs).collect()
+fn mesh_keys() -> MeshKeys {
+    let mut keys = MeshKeys::default();
+    // Long enough.
+    let _ = keys.add(MESH_KEY);
+    keys
 }
 
-/// A request as it is written down.
-#[must_use]
-pub fn asked(path: &str) -> Asked {
-    Asked { method: "GET".to_owned(), path: path.to_owned(), headers: Vec::new() }
+/// Headers, one in a line, and the body after an empty line. Pseudo headers begin with a colon.
+pub fn message(input: &[u8]) -> (Vec<Pair>, &[u8]) {
+    let mut pairs = Vec::new();
+    let mut rest = input;
+    while !rest.is_empty() {
+        let (line, after) = cut(rest, b'\n');
+        rest = after;
+        if line.is_empty() {
+            break;
+        }
+        let colon = line.iter().skip(1).position(|b| *b == b':').map_or(line.len(), |at| at + 1);
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        pairs.push((name.to_ascii_lowercase(), value.strip_prefix(b" ").unwrap_or(value).to_vec()));
+    }
+    (pairs, rest)
+}
+
+/// What stands before the first `divider`, and after it.
+pub fn cut(bytes: &[u8], divider: u8) -> (&[u8], &[u8]) {
+    match bytes.iter().position(|b| *b == divider) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, &[]),
+    }
 }

@@ -1,46 +1,53 @@
-//! Edits of a policy: what was good stays so, and nothing changes but what is meant.
+//! Edits of a policy: what was a policy stays one, and only what is edited changes.
 
 #![no_main]
 
+use fuzz::{NOW_MS, timed};
 use libfuzzer_sys::fuzz_target;
 use mulkko::command::edit::{Canary, Draft, next};
 use mulkko::policy::{Clusters, Policy};
-use mulkko_fuzz::NOW_MS;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-fuzz_target!(|text: &str| {
-    let Ok(policy) = Policy::parse(text.as_bytes(), &Clusters::default()) else { return };
+fuzz_target!(|text: &str| timed(|| {
+    let Ok(policy) = compiled(text) else { return };
     let Ok(revision) = next(policy.revision) else { return };
-    check(text, &Draft { text: text.to_owned(), revision }, None);
-    for (i, rollout) in policy.rollouts.iter().enumerate() {
-        let Ok(canary) = Canary::of(text, &policy, &rollout.name) else { continue };
-        for percent in [canary.percent(NOW_MS), "12.5".to_owned()] {
-            if let Ok(draft) = canary.fixed_at(&percent) {
-                check(text, &draft, Some((i, percent)));
+    let before: Value = serde_json::from_str(text).expect("a policy is JSON");
+    let mut expected = before.clone();
+    expected["revision"] = revision.into();
+    edited(Draft { text: text.to_owned(), revision }, &expected);
+    for (i, rollout) in policy.rollouts.iter().take(8).enumerate() {
+        let written = before["rollouts"][i]["strategy"].get("canary");
+        let Ok(canary) = Canary::of(text, &policy, &rollout.name) else {
+            assert!(written.is_none(), "{} is a canary", rollout.name);
+            continue;
+        };
+        let percent = canary.percent(NOW_MS);
+        for percent in [&*percent, "100", "0.0001"] {
+            let written = &mut expected["rollouts"][i]["strategy"]["canary"];
+            let fixed: Value = serde_json::from_str(percent).expect("a number");
+            *written = serde_json::json!({"variant": written["variant"], "percent": fixed});
+            let edited = edited(canary.fixed_at(percent).expect("an edit"), &expected);
+            if percent == canary.percent(NOW_MS) {
+                let shares = edited.rollouts[i].shares(NOW_MS);
+                assert_eq!(shares, rollout.shares(NOW_MS), "who pauses it moves nobody");
             }
+            expected["rollouts"][i] = before["rollouts"][i].clone();
         }
     }
-});
+}));
 
-fn check(before: &str, draft: &Draft, fixed: Option<(usize, String)>) {
-    let after = draft.with_revision().unwrap_or_else(|error| panic!("{error}: {before}"));
-    let edited = Policy::parse(after.as_bytes(), &Clusters::default());
-    let edited = edited.unwrap_or_else(|found| panic!("{:?}: {after}", found.first()));
-    assert_eq!(edited.revision, draft.revision);
-    // Values tell numbers beyond a double apart no more, and of a name that stands twice the last counts: as before so after.
-    let (Ok(Value::Object(mut before)), Ok(Value::Object(mut after))) =
-        (serde_json::from_str(before), serde_json::from_str(&after))
-    else {
-        return;
-    };
-    before.remove("revision");
-    after.remove("revision");
-    let mut before = Value::Object(before);
-    if let Some((rollout, percent)) = fixed
-        && let Some(canary) = before.pointer_mut(&format!("/rollouts/{rollout}/strategy/canary"))
-    {
-        let percent: Value = serde_json::from_str(&percent).unwrap_or_default();
-        *canary = json!({ "variant": canary["variant"], "percent": percent });
-    }
-    assert_eq!(before, Value::Object(after));
+/// The edited policy, which must be this JSON.
+fn edited(draft: Draft, expected: &Value) -> Policy {
+    let revision = draft.revision;
+    let text = draft.with_revision().expect("a place for the revision");
+    let found: Value = serde_json::from_str(&text).expect("it stays JSON");
+    assert_eq!(&found, expected, "{text}");
+    let policy = compiled(&text).unwrap_or_else(|refusal| panic!("{refusal}: {text}"));
+    assert_eq!(policy.revision, revision);
+    policy
+}
+
+fn compiled(text: &str) -> Result<Policy, String> {
+    let refusal = |found: Vec<mulkko::finding::Finding>| found.iter().map(ToString::to_string).collect();
+    Policy::parse(text.as_bytes(), &Clusters::default()).map_err(refusal)
 }
