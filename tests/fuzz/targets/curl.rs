@@ -29,6 +29,10 @@ fn written(asked: &Asked, scheme: &str) -> Option<String> {
         format!("--url={scheme}://host{}", asked.path),
         format!("--request={}", asked.method),
     ];
+    // What curl says by itself, unless it is told not to.
+    if !asked.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        words.push("--header=host:".to_owned());
+    }
     for (name, value) in asked.headers.iter().skip(1) {
         let value = value.trim();
         words.push(if value.is_empty() {
